@@ -1,0 +1,74 @@
+//! The pool's one backoff: how fast failed starts are repeated (rule 7).
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Time;
+
+const FIRST_DELAY_MS: u64 = 1_000;
+const LONGEST_DELAY_MS: u64 = 30_000;
+
+/// The first failure costs no delay, the next ones 1 s × 1.5^k up to 30 s, and while it lasts one worker is tried at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub(super) struct Backoff {
+    pub(super) failures: u32,
+    last_failure: Time,
+    retry_at: Option<Time>,
+    one_at_a_time: bool,
+    /// Part of a thousand to add to the next delay, drawn by the shell.
+    jitter: u16,
+}
+
+impl Backoff {
+    /// A start failed. Returns the delay, where there is one.
+    pub(super) fn failed(&mut self, now: Time) -> Option<u64> {
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure = now;
+        let repeats = self.failures.checked_sub(2)?;
+        let base = (0..repeats).try_fold(FIRST_DELAY_MS, |delay, _| if delay < LONGEST_DELAY_MS { Ok(delay * 3 / 2) } else { Err(delay) });
+        let (Ok(base) | Err(base)) = base;
+        let base = base.min(LONGEST_DELAY_MS);
+        let delay = base + base * u64::from(self.jitter) / 1000;
+        self.retry_at = Some(now.after(delay));
+        self.one_at_a_time = true;
+        Some(delay)
+    }
+
+    /// A worker runs: the others may follow.
+    pub(super) fn worker_runs(&mut self) {
+        self.retry_at = None;
+        self.one_at_a_time = false;
+    }
+
+    /// A worker that has been running since `since` has lasted: if nothing failed after it began, the trouble is over.
+    pub(super) fn worker_lasted(&mut self, since: Time) {
+        if since >= self.last_failure {
+            self.clear();
+        }
+    }
+
+    /// Someone intervened (restart, scale, reload): forget all.
+    pub(super) fn clear(&mut self) {
+        *self = Backoff { jitter: self.jitter, ..Backoff::default() };
+    }
+
+    pub(super) fn set_jitter(&mut self, permille: u16) {
+        self.jitter = permille;
+    }
+
+    /// How many starts are allowed now, with `starting` under way.
+    pub(super) fn allows(&self, starting: u32) -> u32 {
+        match (self.retry_at, self.one_at_a_time) {
+            (Some(_), _) => 0,
+            (None, true) => 1u32.saturating_sub(starting),
+            (None, false) => u32::MAX,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.retry_at
+    }
+
+    pub(super) fn expire(&mut self, now: Time) {
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+    }
+}

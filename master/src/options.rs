@@ -1,0 +1,126 @@
+//! Everything that a master needs to know before it starts, with design names and defaults. The command line, the configuration file and the Node drop-in all end here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::{Config, Surge};
+
+/// The options of `dutch-master start`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Program or script, as given.
+    pub worker: PathBuf,
+    /// Arguments of the worker.
+    pub args: Vec<String>,
+    /// How many workers.
+    pub num_workers: NumWorkers,
+    /// Configured listeners, in order.
+    pub listen: Vec<ListenSpec>,
+    /// The directory that workers start in; `None`: the master's own at start.
+    pub dir: Option<PathBuf>,
+    /// Set for every worker, after the master's own environment.
+    pub env: Vec<(String, String)>,
+    /// Run by `sh -c` before every spawn.
+    pub before_fork: Option<String>,
+    /// Name of the signal for a rolling restart.
+    pub restart_signal: String,
+    /// From spawn to `listening`.
+    pub start_timeout: Duration,
+    /// From the order to go to SIGKILL.
+    pub kill_timeout: Duration,
+    /// How long a worker without a master serves on; `None`: for ever.
+    pub orphan_timeout: Option<Duration>,
+    /// How long the first worker of a new generation must last before older ones are told to go.
+    pub settle_time: Duration,
+    /// Extra workers during replacement.
+    pub surge: Surge,
+    /// Failed waves in a row after which a restart is given up.
+    pub restart_attempts: u32,
+    /// Do not exit when the first start fails.
+    pub keep_trying: bool,
+    /// What makes a worker running.
+    pub ready_on: ReadyOn,
+    /// The master's name; `None`: made from worker and directory.
+    pub name: Option<String>,
+    /// Path of the control socket; `None`: in the runtime directory.
+    pub socket: Option<PathBuf>,
+    /// File that receives the master's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Arguments for `node` itself.
+    pub node_args: Vec<String>,
+    /// Where the Node SDK is; `None`: looked for.
+    pub node_sdk: Option<PathBuf>,
+}
+
+impl Options {
+    /// The defaults for a worker.
+    pub fn new(worker: impl Into<PathBuf>) -> Options {
+        Options {
+            worker: worker.into(),
+            args: Vec::new(),
+            num_workers: NumWorkers::Fixed(2),
+            listen: Vec::new(),
+            dir: None,
+            env: Vec::new(),
+            before_fork: None,
+            restart_signal: "SIGUSR2".into(),
+            start_timeout: Duration::from_secs(60),
+            kill_timeout: Duration::from_secs(30),
+            orphan_timeout: Some(Duration::from_secs(60)),
+            settle_time: Duration::from_secs(2),
+            surge: Surge::Percent(25),
+            restart_attempts: 3,
+            keep_trying: false,
+            ready_on: ReadyOn::Listening,
+            name: None,
+            socket: None,
+            pid_file: None,
+            node_args: Vec::new(),
+            node_sdk: None,
+        }
+    }
+
+    /// What the core has to know of them.
+    pub fn core(&self) -> Config {
+        Config {
+            start_timeout_ms: millis(self.start_timeout),
+            kill_timeout_ms: millis(self.kill_timeout),
+            settle_ms: millis(self.settle_time),
+            surge: self.surge,
+            restart_attempts: self.restart_attempts,
+            keep_trying: self.keep_trying,
+            ..Config::default()
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The size of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumWorkers {
+    /// This many.
+    Fixed(u32),
+    /// One per processor that the master may use.
+    Auto,
+}
+
+/// What makes a worker running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyOn {
+    /// Its first `listening`.
+    Listening,
+    /// Its `hello`.
+    Hello,
+}
+
+/// A configured listener: `[NAME=]ADDR`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenSpec {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its address.
+    pub address: dutch_master_protocol::message::Address,
+}

@@ -1,0 +1,138 @@
+//! The listener registry: keys, who holds what, and what is closed when nobody needs it.
+
+use std::net::IpAddr;
+
+use dutch_master::core::listeners::{LISTENERS_MAX, Registry, Resolution};
+use dutch_master_protocol::message::{Address, Kind, Listen, codes};
+
+fn ask(address: Address) -> Listen {
+    Listen { address: Some(address), ..Listen::default() }
+}
+
+fn tcp(host: &str, port: u16) -> Address {
+    Address::tcp(Some(host.parse::<IpAddr>().unwrap()), port)
+}
+
+/// Resolves a request and plays the shell's part.
+#[track_caller]
+fn take(registry: &mut Registry, worker: u32, request: &Listen) -> String {
+    match registry.resolve(worker, request) {
+        Resolution::Held(key) => key,
+        Resolution::Bind { key, address, .. } => {
+            registry.bound(worker, key.clone(), address, request.data.clone());
+            key
+        }
+        Resolution::Refused { code, message } => panic!("{code}: {message}"),
+    }
+}
+
+#[track_caller]
+fn refusal(registry: &mut Registry, request: &Listen) -> &'static str {
+    match registry.resolve(1, request) {
+        Resolution::Refused { code, .. } => code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_same_address_is_one_listener_for_all_workers() {
+    let mut registry = Registry::default();
+    let key = take(&mut registry, 1, &ask(tcp("127.0.0.1", 80)));
+    assert_eq!(registry.resolve(2, &ask(tcp("127.0.0.1", 80))), Resolution::Held(key));
+    for other in [tcp("127.0.0.2", 80), tcp("127.0.0.1", 81), tcp("::1", 80), Address { kind: Kind::Udp, ..tcp("127.0.0.1", 80) }, Address { ipv6_only: true, ..tcp("::", 80) }] {
+        assert!(matches!(registry.resolve(2, &ask(other)), Resolution::Bind { .. }));
+    }
+}
+
+#[test]
+fn a_worker_that_holds_a_key_gets_eaddrinuse_until_it_closes_it() {
+    let mut registry = Registry::default();
+    let request = ask(tcp("127.0.0.1", 80));
+    let key = take(&mut registry, 1, &request);
+    assert_eq!(refusal(&mut registry, &request), "EADDRINUSE");
+    registry.closed(1, &key);
+    assert_eq!(registry.resolve(1, &request), Resolution::Held(key));
+}
+
+#[test]
+fn the_nth_request_for_port_0_shares_the_nth_random_port() {
+    let mut registry = Registry::default();
+    let nth = |index| Listen { index: Some(index), ..ask(Address::tcp(None, 0)) };
+    let first = take(&mut registry, 1, &nth(0));
+    let second = take(&mut registry, 1, &nth(1));
+    assert_ne!(first, second);
+    assert_eq!(registry.resolve(2, &nth(0)), Resolution::Held(first));
+    assert_eq!(registry.resolve(2, &nth(1)), Resolution::Held(second));
+}
+
+#[test]
+fn a_configured_listener_is_found_by_name_by_address_and_by_its_port_alone() {
+    let mut registry = Registry::default();
+    let web = registry.configured(Some("web".into()), &tcp("127.0.0.1", 8000), tcp("127.0.0.1", 8000));
+    let by_name = Listen { name: Some("web".into()), ..Listen::default() };
+    assert_eq!(registry.resolve(1, &by_name), Resolution::Held(web.clone()));
+    assert_eq!(registry.resolve(2, &ask(tcp("127.0.0.1", 8000))), Resolution::Held(web.clone()));
+    assert_eq!(registry.resolve(3, &ask(Address::tcp(None, 8000))), Resolution::Held(web));
+    registry.configured(None, &tcp("127.0.0.2", 8000), tcp("127.0.0.2", 8000));
+    assert!(matches!(registry.resolve(4, &ask(Address::tcp(None, 8000))), Resolution::Bind { .. }), "two are configured on that port: neither is meant");
+    assert_eq!(refusal(&mut registry, &Listen { name: Some("api".into()), ..Listen::default() }), codes::UNKNOWN_NAME);
+}
+
+#[test]
+fn the_first_askers_data_is_given_to_all_later_ones() {
+    let mut registry = Registry::default();
+    let with = |data: &str| Listen { data: Some(data.into()), ..ask(tcp("127.0.0.1", 80)) };
+    let key = take(&mut registry, 1, &with("first"));
+    take(&mut registry, 2, &with("second"));
+    assert_eq!(registry.get(&key).unwrap().data.as_deref(), Some("first"));
+    assert_eq!(refusal(&mut registry, &with(&"x".repeat(4_097))), "EMSGSIZE");
+}
+
+#[test]
+fn an_unused_listener_is_closed_after_two_completed_restarts_and_a_configured_one_never() {
+    let mut registry = Registry::default();
+    registry.configured(Some("web".into()), &tcp("127.0.0.1", 1), tcp("127.0.0.1", 1));
+    let request = ask(tcp("127.0.0.1", 80));
+    let key = take(&mut registry, 1, &request);
+    assert!(registry.restart_completed().is_empty());
+    assert!(registry.restart_completed().is_empty(), "worker 1 still holds it");
+    registry.worker_gone(1);
+    assert_eq!(registry.restart_completed(), [key]);
+    assert_eq!(registry.iter().count(), 1);
+
+    take(&mut registry, 2, &request);
+    registry.worker_gone(2);
+    assert!(registry.restart_completed().is_empty());
+    take(&mut registry, 3, &request);
+    registry.worker_gone(3);
+    assert!(registry.restart_completed().is_empty(), "the request began the count anew");
+}
+
+#[test]
+fn impossible_requests_are_refused_with_a_reason() {
+    let mut registry = Registry::default();
+    let unix = |path: &str| ask(Address::unix(path));
+    let bad = [
+        Listen::default(),
+        Listen { name: Some("a".into()), ..ask(tcp("127.0.0.1", 1)) },
+        unix("relative"),
+        unix(&format!("/{}", "x".repeat(103))),
+        unix("/a\0b"),
+        ask(Address { path: Some("/x".into()), ..tcp("127.0.0.1", 1) }),
+        ask(Address { port: None, ..tcp("127.0.0.1", 1) }),
+        ask(Address { port: Some(1), ..Address::unix("/x") }),
+    ];
+    for request in bad {
+        assert_eq!(refusal(&mut registry, &request), "EINVAL", "{request:?}");
+    }
+    assert!(matches!(registry.resolve(1, &unix(&format!("/{}", "x".repeat(102)))), Resolution::Bind { .. }));
+}
+
+#[test]
+fn there_is_a_limit_to_the_number_of_listeners() {
+    let mut registry = Registry::default();
+    for port in 0..LISTENERS_MAX as u16 {
+        take(&mut registry, 1, &ask(tcp("127.0.0.1", port + 1)));
+    }
+    assert_eq!(refusal(&mut registry, &ask(tcp("127.0.0.1", 9_999))), "EMFILE");
+}

@@ -1,0 +1,8 @@
+//! The reconciler, tested through its public surface alone: a table of rules, random histories, and a model checker over the real code.
+
+mod listeners;
+mod model;
+mod random;
+mod rules;
+mod stop;
+mod world;
