@@ -1,5 +1,5 @@
 //! A model checker over the real reconciler: every order of events in small pools, every state visited once. In each state the invariants hold, and well-behaved workers bring the pool to rest from there.
-//! `MODEL_WORKERS=7 cargo test --release -p dutch-master --test core model -- --nocapture` looks further than the default.
+//! `make model` looks further than `make test` does.
 
 use std::hash::{Hash, Hasher};
 
@@ -166,17 +166,23 @@ fn config() -> Config {
     Config { start_timeout_ms: 3_000, hook_timeout_ms: 0, kill_timeout_ms: 2_000, restart_attempts: 2, ..Config::default() }
 }
 
+/// Breadth first: all histories up to some length. `MODEL_STATES=0` in the environment: until there is no new state.
 fn explore(size: u32, config: Config) {
-    let workers = std::env::var("MODEL_WORKERS").ok().and_then(|n| n.parse().ok()).unwrap_or(size + 2);
-    let checker = Lab { config: config.clone(), size, workers, restarts: 1 }.checker().threads(2).spawn_bfs().join();
-    println!("size {size}, {:?}, settle {} ms: {} states, up to worker {workers}", config.surge, config.settle_ms, checker.unique_state_count());
+    let limit = std::env::var("MODEL_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(300_000);
+    let lab = Lab { config: config.clone(), size, workers: size + 2, restarts: 1 };
+    let checker = match limit {
+        0 => lab.checker().threads(2).spawn_bfs().join(),
+        limit => lab.checker().threads(2).target_state_count(limit).spawn_bfs().join(),
+    };
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    println!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {} workers", config.surge, config.settle_ms, size + 2);
     for name in ["the invariants hold", "well-behaved workers bring the pool to rest"] {
         if let Some(path) = checker.discovery(name) {
             let moves = path.clone().into_actions();
             panic!("not so: {name}\nafter {moves:?}\nin {:?}", path.last_state());
         }
     }
-    assert!(checker.unique_state_count() > 1_000, "the model explores something");
+    assert!(states > 1_000, "the model explores something");
 }
 
 #[test]

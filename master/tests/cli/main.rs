@@ -1,0 +1,7 @@
+//! The program as people and scripts see it: what it prints, what it exits with, which signals it heeds.
+
+mod clients;
+mod fake_master;
+mod process;
+mod start;
+mod usage;

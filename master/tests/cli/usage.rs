@@ -1,0 +1,58 @@
+//! Wrong usage, help, and commands that find no master.
+
+use crate::process::{Folder, program, run};
+
+#[test]
+fn help_goes_to_standard_output_and_is_a_success() {
+    let folder = Folder::new("help");
+    for args in [vec!["--help"], vec!["help", "start"], vec!["start", "--help"], vec!["restart", "-h"], vec!["--version"]] {
+        let said = run(program(&folder, &args));
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert!(said.stdout.contains("dutch-master"), "{args:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
+    let folder = Folder::new("usage");
+    for (args, text) in [
+        (vec![], "Usage"),
+        (vec!["start"], "WORKER"),
+        (vec!["start", "--kill-timeout", "30", "app.js"], "`30s`"),
+        (vec!["start", "-l", "localhost:80", "app.js"], "127.0.0.1:80"),
+        (vec!["start", "-l", "a=1", "-l", "a=2", "app.js"], "`a`"),
+        (vec!["scale", "0"], "1 to 4096"),
+        (vec!["restart", "--no-wait", "--timeout", "3s"], "cannot be used with"),
+        (vec!["status", "--name", "../a"], "make a name"),
+    ] {
+        let said = run(program(&folder, &args));
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(said.stderr.contains(text), "{args:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_command_that_finds_no_master_exits_with_3() {
+    let folder = Folder::new("none");
+    let nowhere = folder.path().join("no.sock");
+    for args in [
+        vec!["status"],
+        vec!["restart"],
+        vec!["stop"],
+        vec!["scale", "2"],
+        vec!["status", "--name", "web"],
+        vec!["stop", "--socket", nowhere.to_str().unwrap()],
+    ] {
+        let said = run(program(&folder, &args));
+        assert_eq!((said.code, said.stdout.as_str()), (Some(3), ""), "{args:?}");
+        assert_eq!(said.stderr.lines().count(), 1, "{args:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_list_of_no_masters_is_a_list() {
+    let folder = Folder::new("empty");
+    let said = run(program(&folder, &["status", "--all", "--json"]));
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "[]\n"));
+    assert_eq!(run(program(&folder, &["status", "--all"])).stdout, "No master runs.\n");
+}
