@@ -39,7 +39,13 @@ fn the_same_address_is_one_listener_for_all_workers() {
     let mut registry = Registry::default();
     let key = take(&mut registry, 1, &ask(tcp("127.0.0.1", 80)));
     assert_eq!(registry.resolve(2, &ask(tcp("127.0.0.1", 80))), Resolution::Held(key));
-    for other in [tcp("127.0.0.2", 80), tcp("127.0.0.1", 81), tcp("::1", 80), Address { kind: Kind::Udp, ..tcp("127.0.0.1", 80) }, Address { ipv6_only: true, ..tcp("::", 80) }] {
+    for other in [
+        tcp("127.0.0.2", 80),
+        tcp("127.0.0.1", 81),
+        tcp("::1", 80),
+        Address { kind: Kind::Udp, ..tcp("127.0.0.1", 80) },
+        Address { ipv6_only: true, ..tcp("::", 80) },
+    ] {
         assert!(matches!(registry.resolve(2, &ask(other)), Resolution::Bind { .. }));
     }
 }

@@ -92,8 +92,14 @@ impl Model for Lab {
     type Action = Move;
 
     fn init_states(&self) -> Vec<Node> {
-        let mut node =
-            Node { now: Time(1_000_000), pool: Pool::new(self.config.clone(), self.size), checks: Invariants::default(), restarts: 0, scaled: false, broken: None };
+        let mut node = Node {
+            now: Time(1_000_000),
+            pool: Pool::new(self.config.clone(), self.size),
+            checks: Invariants::default(),
+            restarts: 0,
+            scaled: false,
+            broken: None,
+        };
         node.step(Event::StartRequested);
         vec![node]
     }
@@ -166,16 +172,15 @@ fn config() -> Config {
     Config { start_timeout_ms: 3_000, hook_timeout_ms: 0, kill_timeout_ms: 2_000, restart_attempts: 2, ..Config::default() }
 }
 
-/// Breadth first: all histories up to some length. `MODEL_STATES=0` in the environment: until there is no new state.
+/// Breadth first: all histories up to some length, with two workers more than the pool has.
+/// `MODEL_STATES=0` in the environment: all histories of any length, with one worker more.
 fn explore(size: u32, config: Config) {
     let limit = std::env::var("MODEL_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(300_000);
-    let lab = Lab { config: config.clone(), size, workers: size + 2, restarts: 1 };
-    let checker = match limit {
-        0 => lab.checker().threads(2).spawn_bfs().join(),
-        limit => lab.checker().threads(2).target_state_count(limit).spawn_bfs().join(),
-    };
+    let workers = if limit == 0 { size + 1 } else { size + 2 };
+    let checker = Lab { config: config.clone(), size, workers, restarts: 1 }.checker().threads(2);
+    let checker = if limit == 0 { checker } else { checker.target_state_count(limit) }.spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {} workers", config.surge, config.settle_ms, size + 2);
+    println!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {workers} workers", config.surge, config.settle_ms);
     for name in ["the invariants hold", "well-behaved workers bring the pool to rest"] {
         if let Some(path) = checker.discovery(name) {
             let moves = path.clone().into_actions();

@@ -54,7 +54,14 @@ fn step() -> impl Strategy<Value = Step> {
 fn config() -> impl Strategy<Value = Config> {
     let surge = prop_oneof![Just(Surge::Percent(25)), Just(Surge::All), (0u32..3).prop_map(Surge::Count)];
     (surge, prop_oneof![Just(0u64), Just(2_000)], 1u32..4, any::<bool>(), prop_oneof![Just(1u64), Just(1_000), Just(30_000)]).prop_map(
-        |(surge, settle_ms, restart_attempts, keep_trying, kill_timeout_ms)| Config { surge, settle_ms, restart_attempts, keep_trying, kill_timeout_ms, ..Config::default() },
+        |(surge, settle_ms, restart_attempts, keep_trying, kill_timeout_ms)| Config {
+            surge,
+            settle_ms,
+            restart_attempts,
+            keep_trying,
+            kill_timeout_ms,
+            ..Config::default()
+        },
     )
 }
 

@@ -68,7 +68,9 @@ fn with_a_settle_time_of_zero_the_old_worker_is_told_at_once() {
 /// Rule 3 and surge. Catches: surge counted over draining workers, or not at all.
 #[test]
 fn a_rolling_restart_stays_within_surge_and_replaces_everyone() {
-    for (surge, at_once) in [(Surge::Percent(25), 1), (Surge::Count(3), 3), (Surge::All, 4), (Surge::Percent(50), 2), (Surge::Percent(0), 1), (Surge::Count(0), 1)] {
+    for (surge, at_once) in
+        [(Surge::Percent(25), 1), (Surge::Count(3), 3), (Surge::All, 4), (Surge::Percent(50), 2), (Surge::Percent(0), 1), (Surge::Count(0), 1)]
+    {
         let mut world = World::running(Config { surge, ..config() }, 4);
         world.restart(1);
         assert_eq!(world.spawned().len(), at_once, "{surge:?}");

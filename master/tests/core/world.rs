@@ -1,6 +1,8 @@
 //! A virtual world around the pool: its own clock, workers that do what the test says, and invariants that are checked after every step.
 
-use dutch_master::core::{Action, Config, Directory, EndOfRestart, Event, ExitStatus, GenerationId, Phase, Pool, Report, Said, Signal, SizeChange, State, Time, WhyGo, WorkerId};
+use dutch_master::core::{
+    Action, Config, Directory, EndOfRestart, Event, ExitStatus, GenerationId, Phase, Pool, Report, Said, Signal, SizeChange, State, Time, WhyGo, WorkerId,
+};
 
 pub struct World {
     pub now: Time,
@@ -215,14 +217,19 @@ impl Invariants {
         ensure(!spawned || live <= size + surge, "spawns stay within size + surge")?;
         ensure(scaled || live <= live_before.max(size + surge), "starting + running never exceed size + surge")?;
         ensure(!spawned || after.workers().count() as u32 <= 3 * size + surge, "all together never exceed 3 × size + surge")?;
-        let dismissed = actions.iter().any(|a| matches!(a, Action::Report(Report::WorkerToldToGo { worker, .. }) if before.worker(*worker).is_some_and(|w| w.is_running())));
+        let dismissed = actions
+            .iter()
+            .any(|a| matches!(a, Action::Report(Report::WorkerToldToGo { worker, .. }) if before.worker(*worker).is_some_and(|w| w.is_running())));
         ensure(!dismissed || after.phase() == Phase::Stopping || after.running() >= size, "nobody running is told to go while fewer than size would be left")?;
         let slots: Vec<_> = after.workers().filter(|w| matches!(w.state, State::Starting { .. })).map(|w| (w.slot, w.generation)).collect();
         let distinct = slots.iter().enumerate().all(|(i, slot)| !slots[..i].contains(slot));
         ensure(distinct, "two starts of one generation never have the same slot")?;
         // A restart that is under way has someone to wait for, or a deadline: it cannot hang by itself.
         let waits = after.poll_deadline().is_some() || after.workers().any(|w| !w.is_running());
-        ensure(matches!(after.phase(), Phase::Serving) || waits || self.exited || after.generation() == 0, "what is under way always has something to wait for")?;
+        ensure(
+            matches!(after.phase(), Phase::Serving) || waits || self.exited || after.generation() == 0,
+            "what is under way always has something to wait for",
+        )?;
         let open = after.phase() == Phase::Restarting || self.open_restarts.is_empty() || after.phase() == Phase::Starting;
         ensure(open, "every restart that was accepted is under way or has ended")?;
         Ok(())
