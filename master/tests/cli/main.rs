@@ -1,5 +1,7 @@
 //! The program as people and scripts see it: what it prints, what it exits with, which signals it heeds.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 mod clients;
 mod fake_master;
 mod process;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dutch_master::core::listeners::{LISTENERS_MAX, Registry, Resolution};
+use dutch_master::core::listeners::{BACKLOG, LISTENERS_MAX, Registry, Resolution};
 use dutch_master_protocol::message::{Address, Kind, Listen, codes};
 
 fn ask(address: Address) -> Listen {
@@ -10,7 +10,7 @@ fn ask(address: Address) -> Listen {
 }
 
 fn tcp(host: &str, port: u16) -> Address {
-    Address::tcp(Some(host.parse::<IpAddr>().unwrap()), port)
+    Address::tcp(Some(host.parse::<IpAddr>().expect("an address")), port)
 }
 
 /// Resolves a request and plays the shell's part.
@@ -30,7 +30,7 @@ fn take(registry: &mut Registry, worker: u32, request: &Listen) -> String {
 fn refusal(registry: &mut Registry, request: &Listen) -> &'static str {
     match registry.resolve(1, request) {
         Resolution::Refused { code, .. } => code,
-        other => panic!("expected a refusal, got {other:?}"),
+        other @ (Resolution::Held(_) | Resolution::Bind { .. }) => panic!("expected a refusal, got {other:?}"),
     }
 }
 
@@ -90,8 +90,9 @@ fn the_first_askers_data_is_given_to_all_later_ones() {
     let with = |data: &str| Listen { data: Some(data.into()), ..ask(tcp("127.0.0.1", 80)) };
     let key = take(&mut registry, 1, &with("first"));
     take(&mut registry, 2, &with("second"));
-    assert_eq!(registry.get(&key).unwrap().data.as_deref(), Some("first"));
+    assert_eq!(registry.get(&key).and_then(|entry| entry.data.as_deref()), Some("first"));
     assert_eq!(refusal(&mut registry, &with(&"x".repeat(4_097))), "EMSGSIZE");
+    assert_eq!(registry.resolve(3, &with(&"x".repeat(4_096))), Resolution::Held(key));
 }
 
 #[test]
@@ -132,6 +133,21 @@ fn impossible_requests_are_refused_with_a_reason() {
         assert_eq!(refusal(&mut registry, &request), "EINVAL", "{request:?}");
     }
     assert!(matches!(registry.resolve(1, &unix(&format!("/{}", "x".repeat(102)))), Resolution::Bind { .. }));
+}
+
+#[test]
+fn a_key_is_no_name() {
+    let mut registry = Registry::default();
+    let key = take(&mut registry, 1, &ask(tcp("127.0.0.1", 80)));
+    assert_eq!(refusal(&mut registry, &Listen { name: Some(key), ..Listen::default() }), codes::UNKNOWN_NAME);
+}
+
+#[test]
+fn the_accept_queue_is_the_first_askers_or_the_default() {
+    for (asked, given) in [(None, BACKLOG), (Some(0), BACKLOG), (Some(1), 1), (Some(7), 7)] {
+        let request = Listen { backlog: asked, ..ask(tcp("127.0.0.1", 80)) };
+        assert!(matches!(Registry::default().resolve(1, &request), Resolution::Bind { backlog, .. } if backlog == given));
+    }
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn explore(size: u32, config: Config) {
     let checker = Lab { config: config.clone(), size, workers, restarts: 1 }.checker().threads(2);
     let checker = if limit == 0 { checker } else { checker.target_state_count(limit) }.spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {workers} workers", config.surge, config.settle_ms);
+    eprintln!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {workers} workers", config.surge, config.settle_ms);
     for name in ["the invariants hold", "well-behaved workers bring the pool to rest"] {
         if let Some(path) = checker.discovery(name) {
             let moves = path.clone().into_actions();

@@ -212,6 +212,19 @@ fn a_worker_that_ignores_the_order_gets_sigterm_at_the_announced_timeout_and_the
     assert_eq!(world.signals(), [(2, Signal::Terminate), (2, Signal::Kill)]);
 }
 
+/// Rule 5. Catches: a signal that comes because some other deadline did.
+#[test]
+fn nobody_is_signalled_before_its_own_deadline() {
+    let mut world = World::running(config(), 3);
+    world.scale(2);
+    world.advance(10_000);
+    world.scale(1);
+    world.advance(17_000);
+    assert_eq!(world.signals(), [(3, Signal::Terminate)]);
+    world.event(Event::DeadlineReached);
+    assert_eq!(world.signals(), [(3, Signal::Terminate)]);
+}
+
 /// Rule 5. Catches: a margin that leaves nothing to drain.
 #[test]
 fn the_margin_is_a_tenth_at_least_a_second_at_most_half() {
@@ -384,7 +397,7 @@ fn when_one_runs_the_others_follow() {
     }
     world.advance(30_000);
     world.take();
-    let probe = world.pool.workers().map(|w| w.id).max().unwrap();
+    let probe = world.pool.workers().map(|w| w.id).max().expect("one is tried");
     world.listening(probe);
     assert_eq!(world.spawned().len(), 3);
 }
@@ -442,6 +455,24 @@ fn jitter_makes_the_delay_longer() {
     world.exit(1, 1);
     world.exit(2, 1);
     assert_eq!(world.pool.poll_deadline(), Some((world.now.after(1_200), "backoff")));
+}
+
+/// Rule 7. Catches: a backoff that ends because some other deadline came, or that forgets its jitter when it is cleared.
+#[test]
+fn a_backoff_lasts_until_its_own_deadline() {
+    let mut world = World::running(Config { settle_ms: 500, ..config() }, 2);
+    world.pool.set_jitter(200);
+    world.scale(2);
+    world.exit(1, 1);
+    world.exit(3, 1);
+    world.exit(4, 1);
+    assert_eq!(world.spawned(), [3, 4]);
+    world.say(2, Said::RequestRestart);
+    world.advance(1_199);
+    world.event(Event::DeadlineReached);
+    assert_eq!(world.spawned(), [3, 4]);
+    world.advance(1);
+    assert_eq!(world.spawned(), [3, 4, 5]);
 }
 
 /// Rule 8. Catches: no start timeout; one that counts from the order although the hook took long.
@@ -648,6 +679,22 @@ fn scaling_down_cancels_starts_that_are_no_longer_needed_first() {
     assert_eq!(world.spawned(), [2, 3]);
     world.scale(1);
     assert_eq!(world.told_to_go(), [(3, WhyGo::ScaleDown), (2, WhyGo::ScaleDown)]);
+}
+
+/// Catches: an operator who does not learn why.
+#[test]
+fn failures_say_what_happened() {
+    let cases = [
+        (Failure::Exited(ExitStatus::Code(3)), "the worker exited with code 3"),
+        (Failure::Exited(ExitStatus::Signal(9)), "the worker was ended by signal 9"),
+        (Failure::Exited(ExitStatus::Unknown), "the worker exited"),
+        (Failure::StartTimeout { after_ms: 1_500 }, "the worker did not say `listening` within 1.5 s"),
+        (Failure::Spawn("no such file".into()), "no such file"),
+        (Failure::Disconnected, "the worker closed its connection"),
+    ];
+    for (failure, text) in cases {
+        assert_eq!(failure.to_string(), text);
+    }
 }
 
 /// Catches: any state that a successor could not read back.

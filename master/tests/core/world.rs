@@ -4,20 +4,20 @@ use dutch_master::core::{
     Action, Config, Directory, EndOfRestart, Event, ExitStatus, GenerationId, Phase, Pool, Report, Said, Signal, SizeChange, State, Time, WhyGo, WorkerId,
 };
 
-pub struct World {
-    pub now: Time,
-    pub pool: Pool,
-    pub actions: Vec<Action>,
-    pub checks: Invariants,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) pool: Pool,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) checks: Invariants,
 }
 
 impl World {
-    pub fn new(config: Config, size: u32) -> World {
+    pub(crate) fn new(config: Config, size: u32) -> World {
         World { now: Time(1_000_000), pool: Pool::new(config, size), actions: Vec::new(), checks: Invariants::default() }
     }
 
     /// A pool of `size` that has been running for longer than anything remembers.
-    pub fn running(config: Config, size: u32) -> World {
+    pub(crate) fn running(config: Config, size: u32) -> World {
         let mut world = World::new(config, size);
         world.event(Event::StartRequested);
         for id in world.spawned() {
@@ -29,7 +29,7 @@ impl World {
     }
 
     #[track_caller]
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         let before = self.pool.clone();
         self.pool.handle(self.now, event.clone());
         let mut new = Vec::new();
@@ -42,7 +42,7 @@ impl World {
 
     /// Lets time pass; every deadline is handled when it comes.
     #[track_caller]
-    pub fn advance(&mut self, ms: u64) {
+    pub(crate) fn advance(&mut self, ms: u64) {
         let end = self.now.after(ms);
         while self.next_deadline(end) {}
         self.now = end;
@@ -60,42 +60,42 @@ impl World {
     }
 
     #[track_caller]
-    pub fn connect(&mut self, worker: WorkerId) {
+    pub(crate) fn connect(&mut self, worker: WorkerId) {
         self.event(Event::WorkerSpawned { worker });
         self.event(Event::WorkerConnected { worker });
     }
 
     #[track_caller]
-    pub fn listening(&mut self, worker: WorkerId) {
+    pub(crate) fn listening(&mut self, worker: WorkerId) {
         self.connect(worker);
         self.say(worker, Said::Listening);
     }
 
     #[track_caller]
-    pub fn say(&mut self, worker: WorkerId, said: Said) {
+    pub(crate) fn say(&mut self, worker: WorkerId, said: Said) {
         self.event(Event::WorkerSaid { worker, said });
     }
 
     #[track_caller]
-    pub fn exit(&mut self, worker: WorkerId, code: i32) {
+    pub(crate) fn exit(&mut self, worker: WorkerId, code: i32) {
         self.event(Event::ConnectionEnded { worker });
         self.event(Event::WorkerExited { worker, status: ExitStatus::Code(code) });
     }
 
     #[track_caller]
-    pub fn restart(&mut self, ticket: u64) {
+    pub(crate) fn restart(&mut self, ticket: u64) {
         let size = self.pool.size();
         self.event(Event::RestartRequested { ticket, size });
     }
 
     #[track_caller]
-    pub fn scale(&mut self, to: u32) {
+    pub(crate) fn scale(&mut self, to: u32) {
         self.event(Event::ScaleRequested(SizeChange::To(to)));
     }
 
     /// Plays well-behaved workers until nothing is left to do: starts listen, those told to go drain and exit, and time passes up to `ms`.
     #[track_caller]
-    pub fn play(&mut self, ms: u64) {
+    pub(crate) fn play(&mut self, ms: u64) {
         let end = self.now.after(ms);
         loop {
             let next = self.pool.workers().find_map(|w| match w.state {
@@ -113,57 +113,57 @@ impl World {
     }
 
     /// Ids in the order in which they were spawned, since the actions were last taken.
-    pub fn spawned(&self) -> Vec<WorkerId> {
+    pub(crate) fn spawned(&self) -> Vec<WorkerId> {
         self.actions.iter().filter_map(|a| if let Action::Spawn { worker, .. } = a { Some(*worker) } else { None }).collect()
     }
 
-    pub fn spawns(&self) -> Vec<(WorkerId, u32, GenerationId, Directory)> {
+    pub(crate) fn spawns(&self) -> Vec<(WorkerId, u32, GenerationId, Directory)> {
         self.actions
             .iter()
             .filter_map(|a| if let Action::Spawn { worker, slot, generation, directory } = a { Some((*worker, *slot, *generation, *directory)) } else { None })
             .collect()
     }
 
-    pub fn told_to_go(&self) -> Vec<(WorkerId, WhyGo)> {
+    pub(crate) fn told_to_go(&self) -> Vec<(WorkerId, WhyGo)> {
         self.reports(|r| if let Report::WorkerToldToGo { worker, why } = r { Some((*worker, *why)) } else { None })
     }
 
-    pub fn signals(&self) -> Vec<(WorkerId, Signal)> {
+    pub(crate) fn signals(&self) -> Vec<(WorkerId, Signal)> {
         self.actions.iter().filter_map(|a| if let Action::Signal { worker, signal } = a { Some((*worker, *signal)) } else { None }).collect()
     }
 
-    pub fn ends(&self) -> Vec<(GenerationId, EndOfRestart)> {
+    pub(crate) fn ends(&self) -> Vec<(GenerationId, EndOfRestart)> {
         self.reports(|r| if let Report::RestartEnded { generation, end } = r { Some((*generation, end.clone())) } else { None })
     }
 
-    pub fn exit_code(&self) -> Option<u8> {
+    pub(crate) fn exit_code(&self) -> Option<u8> {
         self.actions.iter().find_map(|a| if let Action::Exit { code } = a { Some(*code) } else { None })
     }
 
-    pub fn reports<T>(&self, pick: impl Fn(&Report) -> Option<T>) -> Vec<T> {
+    pub(crate) fn reports<T>(&self, pick: impl Fn(&Report) -> Option<T>) -> Vec<T> {
         self.actions.iter().filter_map(|a| if let Action::Report(report) = a { pick(report) } else { None }).collect()
     }
 
-    pub fn has(&self, report: &Report) -> bool {
+    pub(crate) fn has(&self, report: &Report) -> bool {
         self.actions.iter().any(|a| matches!(a, Action::Report(r) if r == report))
     }
 
-    pub fn take(&mut self) -> Vec<Action> {
+    pub(crate) fn take(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    pub fn state(&self, worker: WorkerId) -> &'static str {
+    pub(crate) fn state(&self, worker: WorkerId) -> &'static str {
         self.pool.worker(worker).map_or("gone", |w| w.state_name())
     }
 
-    pub fn running_ids(&self) -> Vec<WorkerId> {
+    pub(crate) fn running_ids(&self) -> Vec<WorkerId> {
         self.pool.workers().filter(|w| w.is_running()).map(|w| w.id).collect()
     }
 }
 
 /// What must hold after every step, whatever happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Invariants {
+pub(crate) struct Invariants {
     last_spawned: WorkerId,
     open_restarts: Vec<GenerationId>,
     exited: bool,
@@ -171,13 +171,13 @@ pub struct Invariants {
 
 impl Invariants {
     #[track_caller]
-    pub fn step(&mut self, before: &Pool, event: &Event, after: &Pool, actions: &[Action]) {
+    pub(crate) fn step(&mut self, before: &Pool, event: &Event, after: &Pool, actions: &[Action]) {
         if let Err(broken) = self.try_step(before, event, after, actions) {
             panic!("{broken}\nafter {event:?}\nfrom {before:?}\nto {after:?}\nwith {actions:?}");
         }
     }
 
-    pub fn try_step(&mut self, before: &Pool, event: &Event, after: &Pool, actions: &[Action]) -> Result<(), String> {
+    pub(crate) fn try_step(&mut self, before: &Pool, event: &Event, after: &Pool, actions: &[Action]) -> Result<(), String> {
         let size = after.size();
         let surge = after.config().surge.of(size);
         let live = after.workers().filter(|w| w.is_live()).count() as u32;

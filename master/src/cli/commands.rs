@@ -1,0 +1,142 @@
+//! The commands that speak to a running master: what each asks for, says and exits with.
+
+use std::path::Path;
+
+use dutch_master::core::SizeChange;
+use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Restart, Scale, Stop};
+
+use super::args;
+use super::client::{Client, ClientError};
+use super::exit::{self, Failure};
+use super::find;
+use super::print::{note, say};
+use super::status::{self, Report};
+use super::wait::{End, Patience, Pending, Why};
+
+/// `dutch-master status`.
+pub(super) async fn status(command: &args::Status) -> Result<u8, Failure> {
+    if command.all {
+        return status_of_all(command.json).await;
+    }
+    let report = report(&find::socket(&command.which)?).await?;
+    if command.json {
+        say(&json(&report))
+    } else {
+        say(&status::text(&report))
+    }
+    Ok(exit::DONE)
+}
+
+async fn status_of_all(as_json: bool) -> Result<u8, Failure> {
+    let (mut reports, mut code) = (Vec::new(), exit::DONE);
+    for master in find::all()? {
+        match report(&master.socket).await {
+            Ok(report) => reports.push(report),
+            // It ended since it was listed.
+            Err(ClientError::NobodyThere(_)) => {}
+            Err(error) => {
+                note(&format!("{}: {error}", master.name));
+                code = exit::FAILED;
+            }
+        }
+    }
+    if as_json {
+        say(&json(&reports));
+    } else if reports.is_empty() {
+        say("No master runs.");
+    } else {
+        say(&reports.iter().map(status::text).collect::<Vec<_>>().join("\n\n"));
+    }
+    Ok(code)
+}
+
+async fn report(socket: &Path) -> Result<Report, ClientError> {
+    status::ask(&mut Client::connect(socket).await?).await
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Names and numbers in memory: it cannot fail.
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// `dutch-master restart`.
+pub(super) async fn restart(command: &args::Restart) -> Result<u8, Failure> {
+    let end = pending(&command.which).await?.outcome(&FromControl::Restart(Restart {}), Patience::from(&command.waiting)).await?;
+    let (code, text) = match end {
+        End::TakenUp(Accepted { generation, .. }) => (exit::DONE, format!("Restart to generation {} is under way.", number(generation))),
+        End::Told(Accepted { generation, .. }, Done { outcome, by, message }) => match outcome {
+            Outcome::Done => (exit::DONE, format!("Restart complete: generation {} serves.", number(generation))),
+            Outcome::Superseded => (exit::SUPERSEDED, format!("Superseded by the restart to generation {}.", number(by))),
+            Outcome::GivenUp => (exit::FAILED, because("Restart given up, the old workers stay", message)),
+            Outcome::Stopped => (exit::FAILED, because("The master stops", message)),
+        },
+        End::Unknown(why) => no_outcome(why, "the restart"),
+    };
+    Ok(tell(code, &text))
+}
+
+/// `dutch-master scale`.
+pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
+    let request = match command.size {
+        SizeChange::To(size) => Scale { to: Some(size), by: None },
+        SizeChange::By(by) => Scale { to: None, by: Some(by) },
+    };
+    let end = pending(&command.which).await?.outcome(&FromControl::Scale(request), Patience::from(&command.waiting)).await?;
+    let (code, text) = match end {
+        End::TakenUp(Accepted { size, .. }) => (exit::DONE, format!("The size is {} now.", number(size))),
+        End::Told(Accepted { size, .. }, Done { outcome, message, .. }) => match outcome {
+            Outcome::Done => (exit::DONE, format!("The size is {} now, and as many workers run.", number(size))),
+            Outcome::Superseded => (exit::SUPERSEDED, because("Another change of the size took its place", message)),
+            Outcome::GivenUp => (exit::FAILED, because("Given up", message)),
+            Outcome::Stopped => (exit::FAILED, because("The master stops", message)),
+        },
+        End::Unknown(why) => no_outcome(why, "the change"),
+    };
+    Ok(tell(code, &text))
+}
+
+/// `dutch-master stop`.
+pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
+    let mut pending = pending(&command.which).await?;
+    let (why, message) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), Patience::Endless).await? {
+        End::Unknown(why) => (why, None),
+        End::Told(_, done) => (pending.gone().await?, done.message),
+        End::TakenUp(_) => (pending.gone().await?, None),
+    };
+    let (code, text) = match why {
+        Why::Gone => (exit::DONE, because("The master has stopped", message)),
+        Why::TimedOut | Why::Interrupted => no_outcome(why, "the stop"),
+    };
+    Ok(tell(code, &text))
+}
+
+async fn pending(which: &args::Which) -> Result<Pending, Failure> {
+    let client = Client::connect(&find::socket(which)?).await?;
+    Pending::new(client).map_err(|error| Failure::Client(ClientError::Connection(error)))
+}
+
+/// Good news goes to standard output.
+fn tell(code: u8, text: &str) -> u8 {
+    if code == exit::DONE {
+        say(text)
+    } else {
+        note(text)
+    }
+    code
+}
+
+fn no_outcome(why: Why, what: &str) -> (u8, String) {
+    match why {
+        Why::TimedOut => (exit::FAILED, format!("Not done in time; {what} goes on.")),
+        Why::Interrupted => (exit::INTERRUPTED, format!("Not waiting any longer; {what} goes on.")),
+        Why::Gone => (exit::FAILED, format!("The master ended before {what} was done.")),
+    }
+}
+
+fn because(what: &str, message: Option<String>) -> String {
+    message.map_or(format!("{what}."), |message| format!("{what}: {message}"))
+}
+
+fn number(known: Option<u32>) -> String {
+    known.map_or("?".into(), |number| number.to_string())
+}

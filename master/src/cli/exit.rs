@@ -1,0 +1,60 @@
+//! Exit codes, which scripts rely on, and the failures that lead to them.
+
+use std::io;
+
+use dutch_master::runtime_dir::{self, Running};
+
+use super::client::ClientError;
+
+/// What was asked for is done.
+pub(super) const DONE: u8 = 0;
+/// It is not, or not in time.
+pub(super) const FAILED: u8 = 1;
+/// Wrong usage.
+pub(super) const USAGE: u8 = 2;
+/// No such master, or more than one.
+pub(super) const NO_MASTER: u8 = 3;
+/// A newer restart took the place of this one.
+pub(super) const SUPERSEDED: u8 = 4;
+/// Ctrl-C, as shells have it.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Why a command could not ask a master.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// None runs.
+    #[error("no master runs; `dutch-master start WORKER` starts one")]
+    NoMaster,
+    /// None of that name runs.
+    #[error("no master of the name `{name}` runs{}", these_do(.running))]
+    NoSuchMaster { name: String, running: Vec<Running> },
+    /// More than one runs.
+    #[error("several masters run; choose one by --name:{}", list(.0))]
+    Several(Vec<Running>),
+    /// The place where they are looked for cannot be read.
+    #[error("cannot look for masters in {}: {error}", runtime_dir::path().display())]
+    Directory {
+        #[source]
+        error: io::Error,
+    },
+    /// It could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Failure {
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Failure::NoMaster | Failure::NoSuchMaster { .. } | Failure::Several(_) | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
+            Failure::Directory { .. } | Failure::Client(_) => FAILED,
+        }
+    }
+}
+
+fn these_do(running: &[Running]) -> String {
+    if running.is_empty() { String::new() } else { format!("; these do:{}", list(running)) }
+}
+
+fn list(running: &[Running]) -> String {
+    running.iter().map(|master| format!("\n  {}  (pid {})", master.name, master.pid)).collect()
+}

@@ -1,0 +1,73 @@
+//! Which master a command means: `--socket`, else `--name`, else `DUTCH_MASTER_SOCKET`, else the only one that the user runs.
+
+use std::env;
+use std::path::PathBuf;
+
+use dutch_master::runtime_dir::{self, Running};
+use dutch_master_protocol::env::SOCKET;
+
+use super::args::Which;
+use super::exit::Failure;
+
+/// The control socket of the master that is meant.
+pub(super) fn socket(which: &Which) -> Result<PathBuf, Failure> {
+    let from_environment = || env::var_os(SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from);
+    match (&which.socket, &which.name) {
+        (Some(socket), _) => Ok(socket.clone()),
+        (None, Some(name)) => named(all()?, name),
+        (None, None) => from_environment().map_or_else(|| only(all()?), Ok),
+    }
+}
+
+/// Every master that the user runs, by name.
+pub(super) fn all() -> Result<Vec<Running>, Failure> {
+    runtime_dir::running().map_err(|error| Failure::Directory { error })
+}
+
+fn named(running: Vec<Running>, name: &str) -> Result<PathBuf, Failure> {
+    match running.iter().find(|master| master.name == name) {
+        Some(master) => Ok(master.socket.clone()),
+        None => Err(Failure::NoSuchMaster { name: name.into(), running }),
+    }
+}
+
+fn only(mut running: Vec<Running>) -> Result<PathBuf, Failure> {
+    match (running.pop(), running.is_empty()) {
+        (None, _) => Err(Failure::NoMaster),
+        (Some(master), true) => Ok(master.socket),
+        (Some(master), false) => {
+            running.push(master);
+            Err(Failure::Several(running))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(names: &[&str]) -> Vec<Running> {
+        names.iter().map(|name| Running { name: (*name).into(), pid: 7, socket: format!("/run/{name}.sock").into() }).collect()
+    }
+
+    #[test]
+    fn the_only_master_needs_no_name() {
+        assert_eq!(only(running(&["a"])).unwrap(), PathBuf::from("/run/a.sock"));
+        let none = only(running(&[])).unwrap_err();
+        assert_eq!((none.code(), none.to_string().contains("start WORKER")), (3, true));
+    }
+
+    #[test]
+    fn of_several_masters_one_must_be_chosen() {
+        let several = only(running(&["a", "b"])).unwrap_err();
+        assert_eq!(several.code(), 3);
+        assert_eq!(several.to_string(), "several masters run; choose one by --name:\n  a  (pid 7)\n  b  (pid 7)");
+    }
+
+    #[test]
+    fn a_name_that_no_master_has_lists_those_that_run() {
+        assert_eq!(named(running(&["a", "b"]), "b").unwrap(), PathBuf::from("/run/b.sock"));
+        let error = named(running(&["a", "b"]), "c").unwrap_err();
+        assert_eq!((error.code(), error.to_string()), (3, "no master of the name `c` runs; these do:\n  a  (pid 7)\n  b  (pid 7)".into()));
+    }
+}

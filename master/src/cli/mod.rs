@@ -1,0 +1,53 @@
+//! The command line: it reads arguments, speaks to people, and asks the library or a running master to do the work.
+
+mod args;
+mod client;
+mod commands;
+mod exit;
+mod find;
+mod log;
+mod print;
+mod signals;
+mod start;
+mod status;
+mod values;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Command, CommandLine};
+use self::exit::Failure;
+use self::print::note;
+
+/// Runs the command that was given.
+pub(crate) fn run() -> ExitCode {
+    // Wrong usage ends here, with exit code 2.
+    let command = CommandLine::parse().command;
+    // One thread is all that a master has, and a client needs no more.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(&format!("dutch-master: {error}"));
+            return exit::FAILED.into();
+        }
+    };
+    let code = runtime.block_on(async {
+        match command {
+            Command::Start(command) => start::run(*command).await,
+            Command::Status(command) => told(commands::status(&command).await),
+            Command::Restart(command) => told(commands::restart(&command).await),
+            Command::Stop(command) => told(commands::stop(&command).await),
+            Command::Scale(command) => told(commands::scale(&command).await),
+        }
+    });
+    code.into()
+}
+
+fn told(result: Result<u8, Failure>) -> u8 {
+    result.unwrap_or_else(|failure| {
+        note(&format!("dutch-master: {failure}"));
+        failure.code()
+    })
+}

@@ -1,0 +1,97 @@
+//! Signals to the master become requests. They belong to the program and not to the library, which may be a guest in another program.
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io;
+use std::str::FromStr;
+
+use dutch_master::Request;
+use dutch_master::core::SizeChange;
+use nix::sys::signal::Signal as Number;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Sender;
+use tracing::warn;
+
+/// What the master listens to.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    more: Signal,
+    fewer: Signal,
+    restart: Signal,
+    restart_name: String,
+    /// None when it is the restart signal, or was ignored from the beginning (nohup).
+    hang_up: Option<Signal>,
+    had_terminal: bool,
+}
+
+impl Signals {
+    /// From here on these signals wait to be passed on.
+    pub(super) fn listen(restart_name: &str) -> io::Result<Signals> {
+        let restart = SignalKind::from_raw(Number::from_str(restart_name)? as i32);
+        let own_hang_up = restart != SignalKind::hangup() && !hang_ups_are_ignored();
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            more: signal(SignalKind::from_raw(Number::SIGTTIN as i32))?,
+            fewer: signal(SignalKind::from_raw(Number::SIGTTOU as i32))?,
+            restart: signal(restart)?,
+            restart_name: restart_name.into(),
+            hang_up: if own_hang_up { Some(signal(SignalKind::hangup())?) } else { None },
+            had_terminal: has_terminal(),
+        })
+    }
+
+    /// Passes on every signal as a request, without end.
+    pub(super) async fn pass_on(mut self, asker: Sender<Request>) -> Infallible {
+        loop {
+            let request = self.next().await;
+            if asker.send(request).await.is_err() {
+                // The master ends, and with it this future.
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Request {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return stop("SIGTERM"),
+                _ = self.interrupt.recv() => return stop("SIGINT"),
+                _ = hang_up(&mut self.hang_up) => {
+                    if self.had_terminal && !has_terminal() {
+                        return stop("SIGHUP");
+                    }
+                    warn!(signal = "SIGHUP", "Signal ignored: the configuration cannot be read again yet");
+                }
+                _ = self.restart.recv() => return Request::Restart { signal: Some(self.restart_name.clone()) },
+                _ = self.more.recv() => return Request::Scale { change: SizeChange::By(1) },
+                _ = self.fewer.recv() => return Request::Scale { change: SizeChange::By(-1) },
+            }
+        }
+    }
+}
+
+fn stop(signal: &str) -> Request {
+    Request::Stop { signal: Some(signal.into()) }
+}
+
+async fn hang_up(stream: &mut Option<Signal>) {
+    match stream {
+        Some(stream) => drop(stream.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A process has a controlling terminal while this file can be opened.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Whoever started the master wants it to outlive the terminal.
+fn hang_ups_are_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 << (Number::SIGHUP as i32 - 1) != 0)
+}

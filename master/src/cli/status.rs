@@ -1,0 +1,217 @@
+//! `dutch-master status`: what a master and its workers are doing, as tables or as JSON.
+
+use std::fmt::Write;
+
+use dutch_master_protocol::control::{FromControl, ListenerStatus, Phase, PoolStatus, Status, ToControl, WorkerStatus};
+use dutch_master_protocol::message::{Address, Kind};
+use serde::Serialize;
+
+use super::client::{Client, ClientError};
+
+/// Everything that a master tells about itself. As JSON its keys are those of the protocol, and they stay.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    pool: PoolStatus,
+    workers: Vec<WorkerStatus>,
+    listeners: Vec<ListenerStatus>,
+}
+
+/// Asks one master.
+pub(super) async fn ask(client: &mut Client) -> Result<Report, ClientError> {
+    let ToControl::Pool(pool) = client.ask(&FromControl::Status(Status {})).await? else { return Err(ClientError::Unexpected) };
+    let mut report = Report { pool, workers: Vec::new(), listeners: Vec::new() };
+    loop {
+        match client.prompt_next().await? {
+            ToControl::Worker(worker) => report.workers.push(worker),
+            ToControl::Listener(listener) => report.listeners.push(listener),
+            ToControl::Done(_) => break,
+            ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Accepted(_) | ToControl::Progress(_) | ToControl::Error(_) | ToControl::Unknown => {
+                return Err(ClientError::Unexpected);
+            }
+        }
+    }
+    report.workers.sort_by_key(|worker| (worker.slot, worker.id));
+    Ok(report)
+}
+
+/// For people.
+pub(super) fn text(report: &Report) -> String {
+    let pool = &report.pool;
+    let mut text = format!("{}  {}, {} of {} workers running, generation {}", pool.name, phase(pool.phase), pool.running, pool.size, pool.generation);
+    if let Some(committed) = pool.committed.filter(|committed| *committed != pool.generation) {
+        let _ = write!(text, " (committed: {committed})");
+    }
+    if pool.mixed {
+        text.push_str(", mixed");
+    }
+    let _ = write!(text, "\n  {} in {}", pool.command.join(" "), pool.dir);
+    let _ = write!(text, "\n  master {}, pid {}, up {}, {}\n", pool.version, pool.pid, age(pool.uptime_ms), counted(pool.restarts, "restart"));
+    if let Some(why) = &pool.given_up {
+        let _ = writeln!(text, "  The last restart was given up: {why}");
+    }
+    if !report.workers.is_empty() {
+        let rows = report.workers.iter().map(|worker| {
+            let pid = worker.pid.map_or("-".into(), |pid| pid.to_string());
+            let sdk = worker.sdk.clone().unwrap_or("-".into());
+            [worker.id.to_string(), worker.slot.to_string(), worker.state.clone(), worker.generation.to_string(), pid, age(worker.age_ms), sdk]
+        });
+        text.push('\n');
+        text.push_str(&table(["WORKER", "SLOT", "STATE", "GENERATION", "PID", "AGE", "SDK"], rows));
+    }
+    if !report.listeners.is_empty() {
+        let rows = report.listeners.iter().map(|listener| {
+            let name = listener.name.clone().unwrap_or(if listener.configured { "-" } else { "(on request)" }.into());
+            let known = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
+            [name, address(&listener.address), known(listener.queued), known(listener.backlog)]
+        });
+        text.push('\n');
+        text.push_str(&table(["LISTENER", "ADDRESS", "WAITING", "BACKLOG"], rows));
+    }
+    text
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Serving => "serving",
+        Phase::Restarting => "restarting",
+        Phase::Stopping => "stopping",
+    }
+}
+
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The two largest units that matter.
+fn age(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m {}s", seconds % 60),
+        3_600..86_400 => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// As `--listen` takes it.
+fn address(address: &Address) -> String {
+    let port = address.port.unwrap_or_default();
+    let inet = match address.host {
+        None => format!("*:{port}"),
+        Some(host) => std::net::SocketAddr::new(host, port).to_string(),
+    };
+    match address.kind {
+        Kind::Tcp => inet,
+        Kind::Udp => format!("udp:{inet}"),
+        Kind::Unix => format!("unix:{}", address.path.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Columns as wide as their longest cell, without anything at the end of a line.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(String::from)).chain(rows).collect();
+    let widths: [usize; N] = std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    let mut text = String::new();
+    for row in &rows {
+        let line = row.iter().zip(widths).fold(String::new(), |line, (cell, width)| format!("{line}{cell:width$}  "));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let worker = |id, slot, state: &str| WorkerStatus {
+            id,
+            slot,
+            generation: 2,
+            state: state.into(),
+            pid: Some(4_000 + id),
+            age_ms: 61_000,
+            sdk: Some("node/0.1.0".into()),
+        };
+        Report {
+            pool: PoolStatus {
+                name: "app-1a2b".into(),
+                pid: 4_000,
+                version: "0.1.0".into(),
+                phase: Phase::Restarting,
+                size: 2,
+                running: 1,
+                generation: 2,
+                committed: Some(1),
+                mixed: false,
+                given_up: None,
+                restarts: 1,
+                command: vec!["app.js".into(), "--x".into()],
+                dir: "/srv/app".into(),
+                uptime_ms: 90_061_000,
+            },
+            workers: vec![worker(3, 0, "running"), WorkerStatus { pid: None, sdk: None, ..worker(4, 1, "starting") }],
+            listeners: vec![ListenerStatus {
+                key: "web".into(),
+                name: Some("web".into()),
+                address: Address::tcp(None, 8_000),
+                configured: true,
+                queued: Some(3),
+                backlog: Some(511),
+            }],
+        }
+    }
+
+    #[test]
+    fn people_see_the_pool_its_workers_and_its_listeners() {
+        let expected = "\
+app-1a2b  restarting, 1 of 2 workers running, generation 2 (committed: 1)
+  app.js --x in /srv/app
+  master 0.1.0, pid 4000, up 1d 1h, 1 restart
+
+WORKER  SLOT  STATE     GENERATION  PID   AGE    SDK
+3       0     running   2           4003  1m 1s  node/0.1.0
+4       1     starting  2           -     1m 1s  -
+
+LISTENER  ADDRESS  WAITING  BACKLOG
+web       *:8000   3        511
+";
+        assert_eq!(text(&report()), expected);
+    }
+
+    #[test]
+    fn a_restart_that_was_given_up_is_told() {
+        let mut report = report();
+        report.pool.mixed = true;
+        report.pool.given_up = Some("the worker exited with code 1".into());
+        let text = text(&report);
+        assert!(text.contains("(committed: 1), mixed\n"), "{text}");
+        assert!(text.contains("given up: the worker exited with code 1\n"), "{text}");
+    }
+
+    #[test]
+    fn json_has_one_object_with_workers_and_listeners() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["name"], "app-1a2b");
+        assert_eq!(json["phase"], "restarting");
+        assert_eq!(json["workers"][0]["pid"], 4_003);
+        assert_eq!(json["listeners"][0]["address"]["port"], 8_000);
+    }
+
+    #[test]
+    fn an_age_shows_the_two_largest_units() {
+        for (ms, text) in [(0, "0s"), (59_999, "59s"), (60_000, "1m 0s"), (3_661_000, "1h 1m"), (90_000_000, "1d 1h")] {
+            assert_eq!(age(ms), text);
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_is_given() {
+        assert_eq!(address(&Address::tcp(Some("::1".parse().unwrap()), 80)), "[::1]:80");
+        assert_eq!(address(&Address::unix("/run/a.sock")), "unix:/run/a.sock");
+    }
+}

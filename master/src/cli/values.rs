@@ -1,0 +1,273 @@
+//! What stands behind an option, read strictly: each refusal says what would have been right.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dutch_master::core::{SIZE_MAX, SizeChange, Surge};
+use dutch_master::options::{ListenSpec, NumWorkers};
+use dutch_master_protocol::limits::PATH_MAX;
+use dutch_master_protocol::message::Address;
+
+/// Longest duration: a guard against a slip of the finger, and far from where times in milliseconds overflow.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Signals that may ask for a restart: those that neither the system nor another order of ours needs.
+const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
+
+/// `30s`, `1m30s`, `500ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if text.parse::<f64>().is_ok_and(|number| number != 0.0) {
+        return Err(format!("a unit is missing: `{text}s` for seconds, `{text}ms` for milliseconds"));
+    }
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write it like `30s`, `1m30s` or `500ms`"))?;
+    if duration > DURATION_MAX { Err("at most `366days`".into()) } else { Ok(duration) }
+}
+
+/// A duration of more than nothing.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than nothing".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration with an end, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limit(pub(super) Option<Duration>);
+
+/// A duration, or `never`.
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    if text == "never" { Ok(Limit(None)) } else { duration(text).map(|duration| Limit(Some(duration))) }
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let refused = || format!("a number from 1 to {SIZE_MAX} is wanted");
+    let size = text.parse().map_err(|_| refused())?;
+    if (1..=SIZE_MAX).contains(&size) { Ok(size) } else { Err(refused()) }
+}
+
+/// `N` or `auto`.
+pub(super) fn num_workers(text: &str) -> Result<NumWorkers, String> {
+    if text == "auto" {
+        return Ok(NumWorkers::Auto);
+    }
+    size(text).map(NumWorkers::Fixed).map_err(|refused| format!("{refused}, or `auto` for one per processor"))
+}
+
+/// `N`, `+N` or `-N`.
+pub(super) fn size_change(text: &str) -> Result<SizeChange, String> {
+    match text.strip_prefix(['+', '-']) {
+        None => size(text).map(SizeChange::To),
+        Some(number) => {
+            let by = size(number)?.cast_signed();
+            Ok(SizeChange::By(if text.starts_with('-') { -by } else { by }))
+        }
+    }
+}
+
+/// `25%`, `N` or `all`.
+pub(super) fn surge(text: &str) -> Result<Surge, String> {
+    let refused = || "a share like `25%`, a number from 1, or `all` is wanted".to_string();
+    let positive = |number: &str| number.parse().ok().filter(|number| *number > 0).ok_or_else(refused);
+    match (text, text.strip_suffix('%')) {
+        ("all", _) => Ok(Surge::All),
+        (_, Some(percent)) => positive(percent).map(Surge::Percent),
+        (count, None) => positive(count).map(Surge::Count),
+    }
+}
+
+/// `SIGUSR2`, `USR2` or `usr2`; the result is the full name.
+pub(super) fn restart_signal(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    if RESTART_SIGNALS.contains(&name.as_str()) { Ok(name) } else { Err(format!("one of these is wanted: {}", RESTART_SIGNALS.join(", "))) }
+}
+
+/// `KEY=VALUE`.
+pub(super) fn env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name before `=` is missing".into()),
+        Some((key, value)) => Ok((key.into(), value.into())),
+        None => Err(format!("`=` is missing: `{text}=` sets it to nothing")),
+    }
+}
+
+/// A path that holds wherever the master's commands are run. Links stay as they are: what they point to may change.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// The path of a Unix socket.
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = absolute(text)?;
+    match path.as_os_str().len() {
+        n if n > PATH_MAX => Err(format!("{} is {n} bytes long; the path of a socket may have {PATH_MAX}", path.display())),
+        _ => Ok(path),
+    }
+}
+
+/// The name of a master, which becomes the name of files.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !text.is_empty() && !text.starts_with(['.', '-']) && text.bytes().all(fits) {
+        Ok(text.into())
+    } else {
+        Err("letters, digits, `.`, `_` and `-` make a name, and it does not begin with `.` or `-`".into())
+    }
+}
+
+/// `[NAME=]ADDR`.
+pub(super) fn listen(text: &str) -> Result<ListenSpec, String> {
+    match text.split_once('=') {
+        // What stands before the first `=` is no name when it begins a path: `unix:/run/a=b`.
+        Some((before, address)) if !before.contains([':', '/']) => {
+            if !before.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                return Err(format!("`{before}` is no name: one begins with a letter"));
+            }
+            Ok(ListenSpec { name: Some(name(before)?), address: self::address(address)? })
+        }
+        _ => Ok(ListenSpec { name: None, address: self::address(text)? }),
+    }
+}
+
+/// `8000`, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`.
+fn address(text: &str) -> Result<Address, String> {
+    const FORMS: &str = "write `8000`, `127.0.0.1:8000`, `[::1]:8000` or `unix:PATH`";
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.is_empty() {
+            return Err("the path after `unix:` is missing".into());
+        }
+        let path = socket_path(path)?.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", path.display()))?;
+        return Ok(Address::unix(path));
+    }
+    if let Ok(port) = text.parse() {
+        return Ok(Address::tcp(None, port));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Address::tcp(Some(address.ip()), address.port()));
+    }
+    Err(match text.rsplit_once(':') {
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => format!("{text} is no port: the highest is 65535"),
+        _ if text.contains('/') => format!("for a Unix socket write `unix:{text}`"),
+        _ if text.parse::<IpAddr>().is_ok() => format!("the port is missing; {FORMS}"),
+        Some(("" | "*", port)) => format!("for every address of this machine write `{port}`"),
+        Some(("localhost", port)) => format!("names are not looked up: write `127.0.0.1:{port}` or `[::1]:{port}`"),
+        Some((host, port)) if host.parse::<IpAddr>().is_err() && port.parse::<u16>().is_ok() && !host.contains(':') => {
+            format!("`{host}` is no IP address, and names are not looked up; {FORMS}")
+        }
+        _ => format!("it is no address; {FORMS}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_needs_a_unit() {
+        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("0").unwrap(), Duration::ZERO);
+        assert_eq!(duration("30").unwrap_err(), "a unit is missing: `30s` for seconds, `30ms` for milliseconds");
+        assert!(duration("soon").unwrap_err().contains("`30s`"));
+        assert!(duration("99999days").is_err(), "times in milliseconds must not overflow");
+        assert!(positive_duration("0s").is_err());
+        assert_eq!(limit("never").unwrap(), Limit(None));
+    }
+
+    #[test]
+    fn a_number_of_workers_lies_between_one_and_the_limit() {
+        assert_eq!(num_workers("4").unwrap(), NumWorkers::Fixed(4));
+        assert_eq!(num_workers("auto").unwrap(), NumWorkers::Auto);
+        for wrong in ["0", "-1", "4097", "many", "", "1.5"] {
+            assert!(num_workers(wrong).unwrap_err().contains("1 to 4096"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_sign_makes_a_size_relative() {
+        assert_eq!(size_change("4").unwrap(), SizeChange::To(4));
+        assert_eq!(size_change("+4").unwrap(), SizeChange::By(4));
+        assert_eq!(size_change("-4").unwrap(), SizeChange::By(-4));
+        for wrong in ["0", "+0", "--1", "+", "x"] {
+            assert!(size_change(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn surge_is_a_share_a_number_or_all() {
+        assert_eq!(surge("50%").unwrap(), Surge::Percent(50));
+        assert_eq!(surge("3").unwrap(), Surge::Count(3));
+        assert_eq!(surge("all").unwrap(), Surge::All);
+        for wrong in ["0", "0%", "-1", "half", "%"] {
+            assert!(surge(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_restart_signal_is_none_that_means_something_else() {
+        for right in ["SIGUSR2", "USR2", "usr2"] {
+            assert_eq!(restart_signal(right).unwrap(), "SIGUSR2");
+        }
+        for wrong in ["SIGTERM", "SIGKILL", "SIGSEGV", "SIGTTIN", "SIGCHLD", "12", ""] {
+            assert!(restart_signal(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_given_by_port_address_or_path() {
+        let tcp = |host: &str, port| Address::tcp(Some(host.parse().unwrap()), port);
+        assert_eq!(listen("8000").unwrap(), ListenSpec { name: None, address: Address::tcp(None, 8000) });
+        assert_eq!(listen("127.0.0.1:8000").unwrap().address, tcp("127.0.0.1", 8000));
+        assert_eq!(listen("[::1]:8000").unwrap().address, tcp("::1", 8000));
+        assert_eq!(listen("web=0.0.0.0:0").unwrap(), ListenSpec { name: Some("web".into()), address: tcp("0.0.0.0", 0) });
+        assert_eq!(listen("unix:/run/a=b.sock").unwrap(), ListenSpec { name: None, address: Address::unix("/run/a=b.sock") });
+        assert_eq!(listen("admin=unix:/run/a.sock").unwrap(), ListenSpec { name: Some("admin".into()), address: Address::unix("/run/a.sock") });
+    }
+
+    #[test]
+    fn the_path_of_a_unix_listener_is_made_absolute() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(listen("unix:a.sock").unwrap().address.path.unwrap(), here.join("a.sock").to_str().unwrap());
+    }
+
+    #[test]
+    fn a_refused_listener_says_what_to_write_instead() {
+        for (wrong, hint) in [
+            ("70000", "65535"),
+            ("localhost:8000", "`127.0.0.1:8000` or `[::1]:8000`"),
+            (":8000", "write `8000`"),
+            ("*:8000", "write `8000`"),
+            ("example.org:80", "not looked up"),
+            ("/run/a.sock", "`unix:/run/a.sock`"),
+            ("127.0.0.1", "port is missing"),
+            ("::1", "`[::1]:8000`"),
+            ("8000=9000", "begins with a letter"),
+            ("=8000", "begins with a letter"),
+            ("unix:", "path"),
+            ("", "`8000`"),
+            ("web=", "`8000`"),
+        ] {
+            let refused = listen(wrong).unwrap_err();
+            assert!(refused.contains(hint), "{wrong}: {refused}");
+        }
+        assert!(listen(&format!("unix:/{}", "x".repeat(103))).unwrap_err().contains("104 bytes"));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_the_runtime_directory() {
+        assert_eq!(name("web-1.test_a").unwrap(), "web-1.test_a");
+        for wrong in ["", "..", ".a", "-a", "a/b", "a b"] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_environment_variable_has_a_name_and_a_value() {
+        assert_eq!(env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert_eq!(env("A=").unwrap(), ("A".into(), String::new()));
+        assert!(env("=b").is_err());
+        assert!(env("A").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! Requests whose outcome is waited for: `restart`, `stop` and `scale`. Progress goes to standard error as it comes.
+
+use std::io;
+use std::time::Duration;
+
+use dutch_master_protocol::control::{Accepted, Done, FromControl, Progress, ToControl};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+
+use super::args::Waiting;
+use super::client::{Client, ClientError};
+use super::print::note;
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until the request was taken up.
+    None,
+    /// At most so long.
+    Limited(Duration),
+    /// Until it ends.
+    Endless,
+}
+
+impl From<&Waiting> for Patience {
+    fn from(waiting: &Waiting) -> Patience {
+        match waiting.timeout {
+            _ if waiting.no_wait => Patience::None,
+            Some(limit) => Patience::Limited(limit),
+            None => Patience::Endless,
+        }
+    }
+}
+
+/// How the waiting ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The request was taken up, and no more was wanted.
+    TakenUp(Accepted),
+    /// The master said how it ended.
+    Told(Accepted, Done),
+    /// There is no outcome.
+    Unknown(Why),
+}
+
+/// Why there is no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The master ended the connection first.
+    Gone,
+    /// It takes longer than was wanted.
+    TimedOut,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// A request on its way.
+pub(super) struct Pending {
+    client: Client,
+    interrupt: Signal,
+}
+
+impl Pending {
+    /// Takes Ctrl-C from here on: it ends the waiting, and never what was asked for.
+    pub(super) fn new(client: Client) -> io::Result<Pending> {
+        Ok(Pending { client, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Asks, and waits for the outcome.
+    pub(super) async fn outcome(&mut self, request: &FromControl, patience: Patience) -> Result<End, ClientError> {
+        let deadline = match patience {
+            Patience::Limited(limit) => Some(Instant::now() + limit),
+            Patience::None | Patience::Endless => None,
+        };
+        let mut answer = Some(self.client.ask(request).await?);
+        let mut accepted = Accepted::default();
+        loop {
+            match answer {
+                Some(ToControl::Accepted(taken_up)) if patience == Patience::None => return Ok(End::TakenUp(taken_up)),
+                Some(ToControl::Accepted(taken_up)) => accepted = taken_up,
+                Some(ToControl::Progress(progress)) => note(&line(&progress)),
+                Some(ToControl::Done(done)) => return Ok(End::Told(accepted, done)),
+                Some(ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Worker(_) | ToControl::Listener(_) | ToControl::Error(_) | ToControl::Unknown) => {
+                    return Err(ClientError::Unexpected);
+                }
+                None => return Ok(End::Unknown(Why::Gone)),
+            }
+            answer = tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => return Ok(End::Unknown(Why::Interrupted)),
+                answer = within(deadline, self.client.next()) => match answer {
+                    Some(answer) => answer?,
+                    None => return Ok(End::Unknown(Why::TimedOut)),
+                },
+            };
+        }
+    }
+
+    /// Waits until the master's process has ended: the connection ends with it.
+    pub(super) async fn gone(&mut self) -> Result<Why, ClientError> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => return Ok(Why::Interrupted),
+                answer = self.client.next() => match answer? {
+                    Some(ToControl::Progress(progress)) => note(&line(&progress)),
+                    Some(_) => {}
+                    None => return Ok(Why::Gone),
+                },
+            }
+        }
+    }
+}
+
+/// `None`: the deadline came first.
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+fn line(progress: &Progress) -> String {
+    let worker = progress.worker.map_or(String::new(), |id| format!(" (worker {id})"));
+    let detail = progress.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
+    format!("{}{worker}{detail}", progress.message)
+}

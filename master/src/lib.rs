@@ -1,0 +1,21 @@
+//! A master keeps N copies of a network service running and never drops a request while it replaces them. This crate is the whole master as a library; the binary `dutch-master` adds the
+//! command line, the log formats and the signals.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), dutch_master::StartError> {
+//! let (asker, requests) = tokio::sync::mpsc::channel(16);
+//! let master = dutch_master::Master::prepare(dutch_master::Options::new("app.js"))?;
+//! // elsewhere: asker.send(Request::Restart { signal: None })
+//! let exit_code = master.run(requests).await;
+//! # drop(asker); drop(exit_code); Ok(()) }
+//! ```
+//!
+//! `core` decides and touches nothing, `os` acts and decides nothing. No signal handler is ever registered here: whoever embeds the master owns the signals and passes them on as [`Request`]s.
+
+pub mod core;
+pub mod options;
+mod os;
+
+pub use options::Options;
+pub use os::runtime_dir;
+pub use os::{Master, Request, StartError};

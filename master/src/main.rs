@@ -1,0 +1,7 @@
+//! The program `dutch-master`: see `cli/`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,189 @@
+//! One connection to the control socket, whoever is at the other end: bytes in, messages out, and back.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
+use dutch_master_protocol::message::codes;
+use dutch_master_protocol::socket;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::outbox::{Outbox, Refused};
+use super::peer::Peer;
+use super::readiness::{clear_if_empty, register};
+use crate::core::{Time, WorkerId};
+
+/// Bytes of one read, and with it the most that one peer gets done in a turn of the loop before the others have theirs.
+pub(super) const TURN_MAX: usize = 16 * 1024;
+
+/// Identifies a connection for as long as the master runs.
+pub(super) type ConnectionId = u64;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: AsyncFd<OwnedFd>,
+    decoder: FrameDecoder,
+    outbox: Outbox,
+    pub(super) peer: Peer,
+    pub(super) role: Role,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It has not said `hello`.
+    Unknown {
+        /// It has until then.
+        hello_by: Time,
+    },
+    /// A worker.
+    Worker(WorkerId),
+    /// A control client.
+    Control,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer closed it within a frame.
+    #[error("the peer closed the connection within a frame")]
+    Cut,
+    /// It failed.
+    #[error("the connection failed: {0}")]
+    Failed(#[from] io::Error),
+    /// What came is no message.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Descriptors came, where none belong.
+    #[error("descriptors came where none belong")]
+    Descriptors,
+    /// The peer does not read.
+    #[error(transparent)]
+    Unread(#[from] Refused),
+    /// What came is not allowed now.
+    #[error("{message}")]
+    Refused {
+        /// Code of the `error` message.
+        code: &'static str,
+        /// Text of the `error` message.
+        message: String,
+    },
+}
+
+impl End {
+    /// The code of the `error` message that the peer gets as last words, where it can still hear them.
+    pub(super) fn code(&self) -> Option<&'static str> {
+        match self {
+            End::Closed | End::Cut | End::Failed(_) => None,
+            End::Unread(_) => Some(codes::LIMIT),
+            End::Malformed(malformed) => Some(malformed.code()),
+            End::Descriptors => Some(codes::BAD_DESCRIPTORS),
+            End::Refused { code, .. } => Some(code),
+        }
+    }
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(super) fn new(socket: OwnedFd, hello_by: Time) -> io::Result<Connection> {
+        let peer = Peer::of(&socket)?;
+        let socket = register(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Connection { socket, decoder: FrameDecoder::default(), outbox: Outbox::default(), peer, role: Role::Unknown { hello_by } })
+    }
+
+    /// Until when it has to say hello, if it has not.
+    pub(super) fn hello_by(&self) -> Option<Time> {
+        match self.role {
+            Role::Unknown { hello_by } => Some(hello_by),
+            Role::Worker(_) | Role::Control => None,
+        }
+    }
+
+    /// Whose it is, if it is a worker's.
+    pub(super) fn worker(&self) -> Option<WorkerId> {
+        match self.role {
+            Role::Worker(worker) => Some(worker),
+            Role::Unknown { .. } | Role::Control => None,
+        }
+    }
+
+    /// Whether something that this worker said can be waiting in it.
+    pub(super) fn may_be_of(&self, worker: WorkerId) -> bool {
+        match self.role {
+            Role::Worker(its) => its == worker,
+            Role::Unknown { .. } => true,
+            Role::Control => false,
+        }
+    }
+
+    /// Ready when something can be read.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_read_ready(cx).map(drop)
+    }
+
+    /// Ready when something waits to be sent and the socket takes it.
+    pub(super) fn poll_sendable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.outbox.is_empty() { Poll::Pending } else { self.socket.poll_write_ready(cx).map(drop) }
+    }
+
+    /// Reads once, whatever the runtime believes about readiness: it may not have noticed yet what has come. `false`: nothing is there now.
+    pub(super) fn read(&mut self) -> Result<bool, End> {
+        let mut buffer = [0; TURN_MAX];
+        let received = socket::receive(self.socket.as_fd(), &mut buffer);
+        clear_if_empty(&self.socket, &received);
+        match received {
+            Ok(received) if received.truncated || !received.fds.is_empty() => Err(End::Descriptors),
+            Ok(received) if received.bytes > 0 => {
+                self.decoder.push(&buffer[..received.bytes]);
+                Ok(true)
+            }
+            Ok(_) if self.decoder.is_empty() => Err(End::Closed),
+            Ok(_) => Err(End::Cut),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // The peer ended with something of ours unread, or between two of our messages.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(End::Closed),
+            Err(error) => Err(End::Failed(error)),
+        }
+    }
+
+    /// The next message of what was read.
+    pub(super) fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, End> {
+        match self.decoder.next_frame()? {
+            Some(body) => Ok(Some(codec::decode(body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Queues a message; it is sent when the socket takes it.
+    pub(super) fn send(&mut self, message: &impl Serialize) -> Result<(), End> {
+        Ok(self.outbox.push(message)?)
+    }
+
+    /// Queues a message and the one descriptor that it announces.
+    pub(super) fn send_with(&mut self, message: &impl Serialize, descriptor: Arc<OwnedFd>) -> Result<(), End> {
+        Ok(self.outbox.push_with(message, descriptor)?)
+    }
+
+    /// Sends as much as the socket takes now.
+    pub(super) fn flush(&mut self) -> Result<(), End> {
+        let Connection { socket, outbox, .. } = self;
+        match socket.try_io(Interest::WRITABLE, |fd| outbox.flush(fd.as_fd())) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Sends what the socket takes without waiting; for last words.
+    pub(super) fn flush_at_once(&mut self) {
+        let _ = self.outbox.flush(self.socket.as_fd());
+    }
+}

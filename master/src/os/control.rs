@@ -1,0 +1,234 @@
+//! Control clients (`dutch-master status` and the like): what they ask, and who waits for what.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
+use dutch_master_protocol::message::{ErrorMessage, codes};
+use serde::Serialize;
+
+use super::clock;
+use super::connection::{ConnectionId, End};
+use super::event_loop::EventLoop;
+use super::hearing::refused;
+use crate::core::{self, EndOfRestart, GenerationId, SizeChange};
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    waiting: BTreeMap<ConnectionId, Wait>,
+    /// Who asked for the changes of the size that the core has not answered yet, in order.
+    scalings: VecDeque<Option<ConnectionId>>,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The end of the restart to this generation; none yet: not taken up.
+    Restart(Option<GenerationId>),
+    /// That so many run; none yet: not taken up.
+    Scale(Option<u32>),
+    /// The end.
+    Stop,
+}
+
+impl Clients {
+    pub(super) fn gone(&mut self, id: ConnectionId) {
+        self.waiting.remove(&id);
+    }
+
+    pub(super) fn scaling_asked(&mut self, client: Option<ConnectionId>) {
+        self.scalings.push_back(client);
+    }
+
+    fn who(&self, wait: impl Fn(Wait) -> bool) -> Vec<ConnectionId> {
+        self.waiting.iter().filter(|(_, waits)| wait(**waits)).map(|(id, _)| *id).collect()
+    }
+}
+
+impl EventLoop {
+    pub(super) fn client_asks(&mut self, id: ConnectionId, message: FromControl) -> Result<(), End> {
+        if let FromControl::Restart(_) | FromControl::Stop(_) | FromControl::Scale(_) = message
+            && self.clients.waiting.contains_key(&id)
+        {
+            return Err(refused(codes::LIMIT, "one request at a time"));
+        }
+        match message {
+            FromControl::Hello(_) => Err(refused(codes::UNEXPECTED, "`hello` is the first message, and comes once")),
+            FromControl::Status(_) => self.send_status(id),
+            FromControl::Restart(_) => {
+                self.clients.waiting.insert(id, Wait::Restart(None));
+                self.request_restart(id, None);
+                Ok(())
+            }
+            FromControl::Stop(stop) => {
+                self.clients.waiting.insert(id, Wait::Stop);
+                self.connection(id)?.send(&ToControl::Accepted(Accepted::default()))?;
+                // A second one makes the core hurry, so whoever only wants to wait for a stop under way must not ask again.
+                let is_stopping = self.pool.phase() == core::Phase::Stopping;
+                if !is_stopping {
+                    self.request_stop(None);
+                }
+                if stop.now {
+                    self.request_stop(None);
+                }
+                Ok(())
+            }
+            FromControl::Scale(scale) => {
+                let change = match (scale.to, scale.by) {
+                    (Some(to), None) => SizeChange::To(to),
+                    (None, Some(by)) => SizeChange::By(by),
+                    (Some(_), Some(_)) | (None, None) => return self.connection(id)?.send(&error("EINVAL", "give either `to` or `by`")),
+                };
+                self.clients.waiting.insert(id, Wait::Scale(None));
+                self.request_scale(Some(id), change);
+                Ok(())
+            }
+            FromControl::Reload(_) | FromControl::Subscribe(_) | FromControl::Unknown => {
+                self.connection(id)?.send(&error(codes::UNSUPPORTED, "this master does not offer that"))
+            }
+        }
+    }
+
+    fn send_status(&mut self, id: ConnectionId) -> Result<(), End> {
+        let pool = self.pool_status();
+        let workers: Vec<_> = self.pool.workers().map(|worker| self.worker_status(worker)).collect();
+        let listeners: Vec<_> = self.listeners.status().collect();
+        let connection = self.connection(id)?;
+        connection.send(&ToControl::Pool(pool))?;
+        workers.into_iter().try_for_each(|worker| connection.send(&ToControl::Worker(worker)))?;
+        listeners.into_iter().try_for_each(|listener| connection.send(&ToControl::Listener(listener)))?;
+        connection.send(&done(Outcome::Done, None))
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let phase = match self.pool.phase() {
+            core::Phase::Starting => Phase::Starting,
+            core::Phase::Serving => Phase::Serving,
+            core::Phase::Restarting => Phase::Restarting,
+            core::Phase::Stopping => Phase::Stopping,
+        };
+        let worker = self.options.worker.to_string_lossy().into_owned();
+        PoolStatus {
+            name: self.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            phase,
+            size: self.pool.size(),
+            running: self.pool.running(),
+            generation: self.pool.generation(),
+            committed: self.pool.committed(),
+            mixed: self.pool.is_mixed(),
+            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {why}")),
+            restarts: self.pool.restarts_done(),
+            command: [worker].into_iter().chain(self.options.args.iter().cloned()).collect(),
+            dir: self.directory.to_string_lossy().into_owned(),
+            uptime_ms: clock::now().since(self.started_at),
+        }
+    }
+
+    fn worker_status(&self, worker: &core::Worker) -> WorkerStatus {
+        let process = self.workers.get(worker.id);
+        WorkerStatus {
+            id: worker.id,
+            slot: worker.slot,
+            generation: worker.generation,
+            state: worker.state_name().into(),
+            pid: process.and_then(|process| process.pid),
+            age_ms: clock::now().since(worker.ordered_at),
+            sdk: process.and_then(|process| process.sdk.clone()),
+        }
+    }
+
+    /// A restart was taken up.
+    pub(super) fn restart_accepted(&mut self, ticket: core::Ticket, generation: GenerationId) {
+        if let Some(wait) = self.clients.waiting.get_mut(&ticket) {
+            *wait = Wait::Restart(Some(generation));
+            self.tell(ticket, &ToControl::Accepted(Accepted { generation: Some(generation), size: None }));
+        }
+    }
+
+    /// A restart was refused.
+    pub(super) fn restart_refused(&mut self, ticket: core::Ticket) {
+        if self.clients.waiting.remove(&ticket).is_some() {
+            self.tell(ticket, &stopping());
+        }
+    }
+
+    /// A restart ended.
+    pub(super) fn restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
+        let answer = match end {
+            EndOfRestart::Done => done(Outcome::Done, None),
+            EndOfRestart::Superseded { by } => ToControl::Done(Done { outcome: Outcome::Superseded, by: Some(*by), message: None }),
+            EndOfRestart::GivenUp { attempts, why } => done(Outcome::GivenUp, Some(format!("after {attempts} attempts: {why}"))),
+            EndOfRestart::Stopped => done(Outcome::Stopped, None),
+        };
+        self.tell_and_forget(|wait| wait == Wait::Restart(Some(generation)), &answer);
+    }
+
+    /// The size was changed, by the first of those whom the core has not answered.
+    pub(super) fn scaled(&mut self, size: u32) {
+        let superseded = ToControl::Done(Done { outcome: Outcome::Superseded, by: None, message: Some(format!("the size is to be {size} now")) });
+        self.tell_and_forget(|wait| matches!(wait, Wait::Scale(Some(other)) if other != size), &superseded);
+        let Some(Some(client)) = self.clients.scalings.pop_front() else { return };
+        if let Some(wait) = self.clients.waiting.get_mut(&client) {
+            *wait = Wait::Scale(Some(size));
+            self.tell(client, &ToControl::Accepted(Accepted { generation: None, size: Some(size) }));
+        }
+    }
+
+    /// The size was not changed.
+    pub(super) fn scale_refused(&mut self) {
+        if let Some(Some(client)) = self.clients.scalings.pop_front() {
+            self.clients.waiting.remove(&client);
+            self.tell(client, &stopping());
+        }
+    }
+
+    /// A scaling is done when that many run, or the pool stops.
+    pub(super) fn answer_finished_scalings(&mut self) {
+        let running = self.pool.running();
+        if self.pool.phase() == core::Phase::Stopping {
+            self.tell_and_forget(|wait| matches!(wait, Wait::Scale(Some(_))), &done(Outcome::Stopped, None));
+        }
+        self.tell_and_forget(|wait| wait == Wait::Scale(Some(running)), &done(Outcome::Done, None));
+    }
+
+    /// The pool has stopped.
+    pub(super) fn stopped(&mut self, cleanly: bool) {
+        let message = if cleanly { "every worker ended by itself" } else { "some workers had to be killed" };
+        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message.into())));
+    }
+
+    /// Everybody who waits hears what happens.
+    pub(super) fn progress(&mut self, progress: Progress) {
+        let message = ToControl::Progress(progress);
+        for id in self.clients.who(|_| true) {
+            self.tell(id, &message);
+        }
+    }
+
+    fn tell_and_forget(&mut self, wait: impl Fn(Wait) -> bool, message: &impl Serialize) {
+        for id in self.clients.who(wait) {
+            self.clients.waiting.remove(&id);
+            self.tell(id, message);
+        }
+    }
+
+    fn tell(&mut self, id: ConnectionId, message: &impl Serialize) {
+        if let Err(end) = self.connection(id).and_then(|connection| connection.send(message)) {
+            self.end(id, &end);
+        }
+    }
+}
+
+fn done(outcome: Outcome, message: Option<String>) -> ToControl {
+    ToControl::Done(Done { outcome, by: None, message })
+}
+
+fn error(code: &str, message: &str) -> ToControl {
+    ToControl::Error(ErrorMessage { seq: None, code: code.into(), message: message.into() })
+}
+
+fn stopping() -> ToControl {
+    error(codes::STOPPING, "the master is stopping")
+}

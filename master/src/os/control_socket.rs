@@ -1,0 +1,134 @@
+//! The socket that workers and control clients connect to, and what makes it this master's alone: the lock on its name.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+
+use dutch_master_protocol::limits::PATH_MAX;
+use nix::sys::socket::{Backlog, SockFlag, accept4, listen};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::lock::{Lock, LockError};
+use super::readiness::{clear_if_empty, register};
+use super::runtime_dir::{self, RuntimeDirError};
+use super::socket_file::SocketFile;
+
+/// Why a master cannot have its control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlSocketError {
+    /// The runtime directory is unfit.
+    #[error(transparent)]
+    Directory(#[from] RuntimeDirError),
+    /// The name or the socket is taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The path is too long for a socket.
+    #[error("the control socket's path has {} bytes and may have {PATH_MAX}: {}; a shorter --name, --socket or XDG_RUNTIME_DIR helps", path.as_os_str().len(), path.display())]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It cannot be bound.
+    #[error("cannot listen on the control socket {}", path.display())]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The socket. Dropping it takes it out of the file system and gives up the name.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    path: PathBuf,
+    file: SocketFile,
+    /// Taken when the loop begins to accept.
+    listener: Option<OwnedFd>,
+    /// Declared last: given up when the file has gone.
+    _locks: Vec<Lock>,
+}
+
+impl ControlSocket {
+    /// Takes the name, sweeps what dead masters left, and listens.
+    pub(super) fn claim(name: &str, elsewhere: Option<&Path>) -> Result<ControlSocket, ControlSocketError> {
+        let directory = runtime_dir::prepare()?;
+        runtime_dir::sweep(&directory);
+        let path = elsewhere.map_or_else(|| directory.join(format!("{name}.sock")), |path| std::path::absolute(path).unwrap_or_else(|_| path.into()));
+        if path.as_os_str().len() > PATH_MAX {
+            return Err(ControlSocketError::TooLong { path });
+        }
+        let mut locks = vec![Lock::take(&directory.join(format!("{name}.lock")), &path)?];
+        if elsewhere.is_some() {
+            let mut beside = path.clone().into_os_string();
+            beside.push(".lock");
+            locks.push(Lock::take(Path::new(&beside), &path)?);
+        }
+        let bound = SocketFile::bind(&path, |socket, path| {
+            // Nobody can connect before it listens, so the mode comes in time.
+            std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+            Ok(listen(socket, Backlog::MAXCONN)?)
+        });
+        match bound {
+            Ok((listener, file)) => Ok(ControlSocket { path, file, listener: Some(listener), _locks: locks }),
+            Err(source) => Err(ControlSocketError::Bind { path, source }),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The way in, for the loop.
+    pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
+        let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.file.remove();
+    }
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listener: AsyncFd<OwnedFd>,
+}
+
+impl Acceptor {
+    /// Ready when a connection waits.
+    pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.listener.poll_read_ready(cx).map(drop)
+    }
+
+    /// The next connection, whatever the runtime believes about readiness; `None`: none waits.
+    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        let accepted = accept(&self.listener);
+        clear_if_empty(&self.listener, &accepted);
+        match accepted {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
+    loop {
+        match accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            // The peer has already gone, or a signal came: the next one, please.
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNABORTED) => {}
+            // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+            outcome => return Ok(unsafe { OwnedFd::from_raw_fd(outcome?) }),
+        }
+    }
+}

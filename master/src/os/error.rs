@@ -1,0 +1,45 @@
+//! Why a master does not start: everything that can be seen before the first worker is spawned. Each is one line that says what to do about it.
+
+use std::path::PathBuf;
+
+use super::control_socket::ControlSocketError;
+use super::listeners::ListenError;
+use super::program::ProgramError;
+
+/// A start that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The worker cannot be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    ControlSocket(#[from] ControlSocketError),
+    /// The pid file cannot be written.
+    #[error("cannot write the pid file {}", path.display())]
+    PidFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system is too old, or too much is forbidden.
+    #[error("this system does not let the master {what}; Linux 5.4 or newer is needed")]
+    System {
+        /// What it has to do.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The name cannot be that of files.
+    #[error("the name {name:?} cannot be used; letters, digits, `.`, `_` and `-` make a name, and it does not begin with `.` or `-`")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}

@@ -1,0 +1,237 @@
+//! The loop: wait, let the core decide, carry out, repeat. One thread; with nothing to do it sleeps, and no interval wakes it.
+//!
+//! In each turn everything that is readable is handled before a deadline is, and a worker's connection is read to its end before its exit is handled: after a suspend, or when the machine
+//! is busy, what was said in time must not lose to a timer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+use tokio::task::unconstrained;
+use tracing::warn;
+
+use super::clock;
+use super::connection::{Connection, ConnectionId};
+use super::control::Clients;
+use super::control_socket::Acceptor;
+use super::hook::Hooks;
+use super::listeners::Listeners;
+use super::request::Request;
+use super::snapshots::Snapshots;
+use super::workers::Workers;
+use crate::core::{Event, Pool, Time, WorkerId};
+use crate::options::Options;
+
+/// How long no connection is accepted after the system refused to make one, in milliseconds: it lacks descriptors or memory, and asking again at once would only burn time.
+const ACCEPT_PAUSE_MS: u64 = 1_000;
+
+/// Most reads of one connection in a sweep: enough for all that a socket can hold, and an end for a peer that writes as fast as it is read.
+const SWEEP_READS_MAX: usize = 32;
+
+/// Everything that the loop owns.
+pub(super) struct EventLoop {
+    pub(super) pool: Pool,
+    pub(super) options: Options,
+    pub(super) name: String,
+    /// The directory of the pool, links and all.
+    pub(super) directory: PathBuf,
+    pub(super) control_path: PathBuf,
+    pub(super) acceptor: Acceptor,
+    pub(super) requests: Option<Receiver<Request>>,
+    pub(super) listeners: Listeners,
+    pub(super) workers: Workers,
+    pub(super) hooks: Hooks,
+    pub(super) snapshots: Snapshots,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) last_connection: ConnectionId,
+    pub(super) clients: Clients,
+    /// What the core has not been told yet.
+    pub(super) facts: VecDeque<Event>,
+    pub(super) started_at: Time,
+    pub(super) accept_again_at: Option<Time>,
+    pub(super) exit_code: Option<u8>,
+}
+
+/// Something to handle.
+#[derive(Debug, PartialEq, Eq)]
+enum Ready {
+    Request(Request),
+    RequestsEnded,
+    Connection,
+    Readable(ConnectionId),
+    Sendable(ConnectionId),
+    Exited(WorkerId),
+    HookEnded,
+    Time,
+}
+
+impl EventLoop {
+    /// Runs until the pool has stopped. Returns the exit code.
+    pub(super) async fn run(&mut self) -> u8 {
+        self.draw_jitter();
+        self.note(Event::StartRequested);
+        self.decide();
+        loop {
+            if let Some(code) = self.exit_code {
+                return code;
+            }
+            for ready in self.wait().await {
+                self.handle(ready);
+                self.decide();
+            }
+            // One that always has something to say must not keep the runtime from noticing the others.
+            tokio::task::yield_now().await;
+            if self.deadline().is_some_and(|at| at <= clock::now()) {
+                self.sweep();
+                self.decide();
+                self.expire();
+                self.decide();
+            }
+        }
+    }
+
+    /// Keeps a fact for the core.
+    pub(super) fn note(&mut self, fact: Event) {
+        self.facts.push_back(fact);
+    }
+
+    /// Tells the core what happened and carries out what it orders, until there is nothing more to tell.
+    fn decide(&mut self) {
+        if self.facts.is_empty() {
+            return;
+        }
+        while let Some(fact) = self.facts.pop_front() {
+            self.pool.handle(clock::now(), fact);
+            while let Some(action) = self.pool.poll_action() {
+                self.perform(action);
+            }
+        }
+        self.workers.forget_the_gone();
+        self.answer_finished_scalings();
+    }
+
+    /// Everything that is ready, or at least something when there is nothing yet.
+    async fn wait(&mut self) -> Vec<Ready> {
+        let left = self.deadline().map(|at| Duration::from_millis(at.since(clock::now())));
+        let timer = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(timer);
+        // Without a budget: a turn looks at everything, however much there is.
+        unconstrained(poll_fn(|cx| {
+            let mut ready = Vec::new();
+            self.poll_all(cx, &mut ready);
+            if timer.as_mut().poll(cx).is_ready() {
+                ready.push(Ready::Time);
+            }
+            if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+        }))
+        .await
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>, ready: &mut Vec<Ready>) {
+        let mut add = |condition: bool, what: Ready| {
+            if condition {
+                ready.push(what);
+            }
+        };
+        add(self.accept_again_at.is_none() && self.acceptor.poll_acceptable(cx).is_ready(), Ready::Connection);
+        for (id, connection) in &self.connections {
+            add(connection.poll_readable(cx).is_ready(), Ready::Readable(*id));
+            add(connection.poll_sendable(cx).is_ready(), Ready::Sendable(*id));
+        }
+        for (id, worker) in self.workers.iter() {
+            add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
+        }
+        add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        if let Some(requests) = &mut self.requests
+            && let Poll::Ready(request) = requests.poll_recv(cx)
+        {
+            ready.push(request.map_or(Ready::RequestsEnded, Ready::Request));
+        }
+    }
+
+    fn handle(&mut self, ready: Ready) {
+        match ready {
+            Ready::Request(request) => self.requested(request),
+            Ready::RequestsEnded => self.requests = None,
+            Ready::Connection => self.accept_waiting(),
+            Ready::Readable(id) => self.hear(id, 1),
+            Ready::Sendable(id) => self.flush(id),
+            Ready::Exited(worker) => self.worker_exited(worker),
+            Ready::HookEnded => self.hook_ended(),
+            Ready::Time => {}
+        }
+    }
+
+    /// The earliest deadline, the core's or our own.
+    fn deadline(&self) -> Option<Time> {
+        let core = self.pool.poll_deadline().map(|(at, _)| at);
+        let hello = self.connections.values().filter_map(Connection::hello_by).min();
+        [core, hello, self.hooks.deadline(), self.accept_again_at].into_iter().flatten().min()
+    }
+
+    /// Handles everything that has come, whether the runtime has noticed it or not.
+    fn sweep(&mut self) {
+        self.accept_waiting();
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for id in connections {
+            self.hear(id, SWEEP_READS_MAX);
+        }
+        let exited: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.process().is_some_and(|process| process.has_exited())).map(|(id, _)| id).collect();
+        for worker in exited {
+            self.worker_exited(worker);
+        }
+        self.hook_ended();
+    }
+
+    /// Handles the deadlines that have come.
+    fn expire(&mut self) {
+        let now = clock::now();
+        self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
+        self.hang_up_on_the_silent(now);
+        self.hook_expired(now);
+        if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
+            self.note(Event::DeadlineReached);
+        }
+    }
+
+    /// Accepts what waits, up to the limits of what may wait for its hello.
+    pub(super) fn accept_waiting(&mut self) {
+        loop {
+            match self.acceptor.accept() {
+                Ok(Some(socket)) => self.accepted(socket),
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(reason = %error, "Cannot accept connections for the moment");
+                    self.accept_again_at = Some(clock::now().after(ACCEPT_PAUSE_MS));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Rule: everything that it said comes before its end.
+    fn worker_exited(&mut self, id: WorkerId) {
+        // It may have connected, spoken and gone before we accepted.
+        self.accept_waiting();
+        let its_own: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.may_be_of(id)).map(|(connection, _)| *connection).collect();
+        for connection in its_own {
+            self.hear(connection, SWEEP_READS_MAX);
+        }
+        let Some(process) = self.workers.take_process(id) else { return };
+        let status = process.reap();
+        // A descendant of another session may still hold the connection open.
+        if let Some(connection) = self.workers.get(id).and_then(|worker| worker.connection) {
+            self.forget_connection(connection);
+        }
+        self.listeners.worker_gone(id);
+        self.note(Event::WorkerExited { worker: id, status });
+    }
+}

@@ -1,0 +1,168 @@
+//! A lock file that is held for a master's life, so that two masters never serve one name. It says who holds it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc::O_NOFOLLOW;
+
+/// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Longest content of a lock file that is read: a pid and a path.
+const CONTENT_MAX: u64 = 4_200;
+
+/// The lock. Dropping it removes the file.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The process.
+    pub(super) pid: u32,
+    /// Its control socket.
+    pub(super) socket: PathBuf,
+}
+
+/// Why a lock could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another master has it.
+    #[error("a master {}already serves this name or socket{}; `dutch-master stop` ends it, and `--name` gives this one another name", whose(.holder), at(.lock))]
+    Held {
+        /// The lock file.
+        lock: PathBuf,
+        /// Its process, where the file says it.
+        holder: Option<u32>,
+    },
+    /// The file cannot be opened or locked.
+    #[error("cannot lock {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn whose(pid: &Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!("(pid {pid}) "))
+}
+
+fn at(lock: &Path) -> String {
+    format!(" ({})", lock.display())
+}
+
+impl Lock {
+    /// Takes the lock and writes into it who holds it.
+    pub(super) fn take(path: &Path, socket: &Path) -> Result<Lock, LockError> {
+        let mut tries = 0;
+        let mut lock = loop {
+            match Lock::try_take(path) {
+                Err(LockError::Held { .. }) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => break outcome?,
+            }
+        };
+        lock.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: path.into(), source })?;
+        Ok(lock)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(super) fn try_take(path: &Path) -> Result<Lock, LockError> {
+        let failed = |source| LockError::Io { path: path.into(), source };
+        loop {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(path).map_err(failed)?;
+            let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(LockError::Held { lock: path.into(), holder: read_holder(path).map(|holder| holder.pid) });
+                }
+                Err((_, errno)) => return Err(failed(errno.into())),
+            };
+            // A predecessor may have removed the file between our opening and our locking it: then ours is no file that anybody else would find.
+            if is_at(&file, path).map_err(failed)? {
+                return Ok(Lock { file, path: path.into() });
+            }
+        }
+    }
+
+    fn write(&mut self, holder: &Holder) -> io::Result<()> {
+        let mut content = format!("{}\n", holder.pid).into_bytes();
+        content.extend_from_slice(holder.socket.as_os_str().as_bytes());
+        content.push(b'\n');
+        self.file.set_len(0)?;
+        self.file.write_all(&content)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a lock file says about its holder, who may be dead.
+pub(super) fn read_holder(path: &Path) -> Option<Holder> {
+    let mut content = Vec::new();
+    File::open(path).ok()?.take(CONTENT_MAX).read_to_end(&mut content).ok()?;
+    let mut lines = content.split(|byte| *byte == b'\n');
+    let pid = std::str::from_utf8(lines.next()?).ok()?.parse().ok()?;
+    let socket = lines.next().filter(|path| !path.is_empty())?;
+    Some(Holder { pid, socket: std::ffi::OsString::from_vec(socket.to_vec()).into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("dm-lock-{name}-{}.lock", std::process::id()))
+    }
+
+    #[test]
+    fn a_lock_is_had_once_and_names_its_holder() {
+        let path = path("once");
+        let lock = Lock::take(&path, Path::new("/run/a.sock")).unwrap();
+        let refused = Lock::take(&path, Path::new("/run/b.sock")).unwrap_err();
+        assert!(refused.to_string().contains(&format!("(pid {})", std::process::id())), "{refused}");
+        assert_eq!(read_holder(&path).unwrap().socket, Path::new("/run/a.sock"));
+        drop(lock);
+        assert!(!path.exists());
+        drop(Lock::take(&path, Path::new("/run/b.sock")).unwrap());
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
+        let path = path("removed");
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        let other = Lock::try_take(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        drop(other);
+    }
+}

@@ -1,0 +1,194 @@
+//! A master from its options to its exit code: what can fail visibly is done before the first worker is spawned.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use tokio::sync::mpsc::Receiver;
+use tracing::{error, info};
+
+use super::clock;
+use super::control::Clients;
+use super::control_socket::ControlSocket;
+use super::error::StartError;
+use super::event_loop::EventLoop;
+use super::hook::{Hooks, with_room_for_a_queue};
+use super::listeners::Listeners;
+use super::node;
+use super::orders::evaluate;
+use super::pid_file::PidFile;
+use super::program::{Program, is_script};
+use super::request::Request;
+use super::snapshots::{self, Snapshots};
+use super::workers::Workers;
+use crate::core::Pool;
+use crate::options::Options;
+
+/// A master that has everything that it needs, and has not started a worker yet. Dropping it gives everything back.
+#[derive(Debug)]
+pub struct Master {
+    options: Options,
+    name: String,
+    directory: PathBuf,
+    listeners: Listeners,
+    _pid_file: Option<PidFile>,
+    control_socket: ControlSocket,
+}
+
+impl Master {
+    /// Takes the name, binds the configured listeners, and checks that the worker can be run.
+    ///
+    /// # Errors
+    /// [`StartError`]: everything that can be seen before a worker is spawned.
+    pub fn prepare(options: Options) -> Result<Master, StartError> {
+        check_system()?;
+        let here = unresolved_directory();
+        let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
+        let name = options.name.clone().unwrap_or_else(|| default_name(&directory, &options.worker));
+        if !is_name(&name) {
+            return Err(StartError::Name { name });
+        }
+        check_worker(&options, &directory)?;
+        let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
+        let mut listeners = Listeners::default();
+        options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
+        let pid_file = match &options.pid_file {
+            Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
+            None => None,
+        };
+        Ok(Master { options, name, directory, listeners, _pid_file: pid_file, control_socket })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its control socket is.
+    pub fn control_socket(&self) -> &Path {
+        self.control_socket.path()
+    }
+
+    /// Starts the workers and keeps them until a stop is asked for. Returns the exit code. To be awaited on a current-thread runtime with I/O and time enabled, from the thread that stays.
+    pub async fn run(mut self, requests: Receiver<Request>) -> u8 {
+        let acceptor = match self.control_socket.acceptor() {
+            Ok(acceptor) => acceptor,
+            Err(reason) => {
+                error!(%reason, "Cannot accept connections");
+                return 1;
+            }
+        };
+        let size = evaluate(self.options.num_workers);
+        info!(numWorkers = size, "Starting cluster");
+        let mut event_loop = EventLoop {
+            pool: Pool::new(with_room_for_a_queue(self.options.core()), size),
+            name: std::mem::take(&mut self.name),
+            directory: std::mem::take(&mut self.directory),
+            control_path: self.control_socket.path().to_path_buf(),
+            acceptor,
+            requests: Some(requests),
+            listeners: std::mem::take(&mut self.listeners),
+            workers: Workers::default(),
+            hooks: Hooks::default(),
+            snapshots: Snapshots::default(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            clients: Clients::default(),
+            facts: VecDeque::new(),
+            started_at: clock::now(),
+            accept_again_at: None,
+            exit_code: None,
+            options: self.options.clone(),
+        };
+        let code = event_loop.run().await;
+        event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
+        // The name is given up before the connections end: whoever waits for their end finds it free.
+        drop(self);
+        drop(event_loop);
+        code
+    }
+}
+
+/// Pidfds are what makes signalling safe; without them there is no master.
+fn check_system() -> Result<(), StartError> {
+    let_children_be_reaped();
+    pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(|errno| StartError::System { what: "watch processes by pidfd", source: errno.into() })
+}
+
+/// Where our parent left SIGCHLD ignored, the kernel would reap the workers itself, and their numbers could be another's before we know.
+#[allow(unsafe_code)]
+fn let_children_be_reaped() {
+    use nix::libc;
+    // SAFETY: the first call only asks, and fills a struct of plain integers, for which zero is a value; the second one installs no handler, and replaces none.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        }
+    }
+}
+
+/// A hook may still have to make what is missing; then only its outcome counts.
+fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
+    let environment = snapshots::environment(std::env::vars_os(), &options.env);
+    let directory = snapshots::resolve(directory)?;
+    if options.before_fork.is_some() {
+        return Ok(());
+    }
+    let program = Program::find(options, &directory, &environment)?;
+    if is_script(&options.worker) {
+        node::check_typescript(options, &program.path).map_err(super::program::ProgramError::from)?;
+    }
+    Ok(())
+}
+
+/// The working directory with the links through which the user came to it: one that moves is to be followed.
+fn unresolved_directory() -> PathBuf {
+    let real = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let inode = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let shown = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    shown.filter(|shown| inode(shown).is_some_and(|its| inode(&real) == Some(its))).unwrap_or(real)
+}
+
+/// The worker's file stem plus a short hash of directory and worker as given: the same command in the same place is the same master.
+fn default_name(directory: &Path, worker: &Path) -> String {
+    let stem = worker.file_stem().unwrap_or_default().to_string_lossy();
+    let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(NAME_STEM_MAX).collect();
+    let stem = stem.trim_start_matches(['.', '-']);
+    let hash = fnv1a(directory.as_os_str().as_bytes().iter().chain(&[0]).chain(worker.as_os_str().as_bytes()));
+    let stem = if stem.is_empty() { "worker" } else { stem };
+    format!("{stem}-{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff)
+}
+
+/// Longest part of a default name that comes from the worker's: the control socket's path has to fit.
+const NAME_STEM_MAX: usize = 32;
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(['.', '-']) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// A hash that stays the same whatever compiled this program: a successor has to find the same name. (FNV-1a, 64 bits.)
+fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_name_tells_the_worker_and_depends_on_where_it_was_started() {
+        let name = default_name(Path::new("/srv/shop/current"), Path::new("app.js"));
+        assert_eq!(name, default_name(Path::new("/srv/shop/current"), Path::new("app.js")));
+        assert_ne!(name, default_name(Path::new("/srv/other/current"), Path::new("app.js")));
+        let (stem, hash) = name.rsplit_once('-').unwrap();
+        assert_eq!((stem, hash.len()), ("app", 8), "{name}");
+        for worker in ["./-x y", ".hidden", "bin/ä.js"] {
+            let name = default_name(Path::new("/"), Path::new(worker));
+            assert!(is_name(&name), "{name}");
+        }
+        assert_eq!(format!("{:x}", fnv1a(b"foobar".iter())), "85944171f73967e8", "the published value");
+    }
+}

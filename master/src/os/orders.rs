@@ -1,0 +1,188 @@
+//! Carrying out what the core orders. What fails comes back to it as a fact.
+
+use dutch_master_protocol::message::{Disconnect, DisconnectReason, FromMaster};
+use nix::sys::signal::Signal as Number;
+use tracing::{debug, warn};
+
+use super::clock;
+use super::event_loop::EventLoop;
+use super::program::Program;
+use super::request::Request;
+use super::spawn::{self, Identity};
+use super::workers::{Stage, Worker};
+use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, Signal, SizeChange, Ticket, Time, WorkerId};
+use crate::options::NumWorkers;
+
+/// The ticket of requests that nobody waits for; connections count from 1.
+const NOBODY: Ticket = 0;
+
+impl EventLoop {
+    /// Carries out one order.
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::TakeSnapshot { generation } => self.snapshots.take(generation, &self.options.env),
+            Action::Spawn { worker, slot, generation, directory } => self.order_worker(worker, slot, generation, directory),
+            Action::Disconnect { worker, reason, timeout_ms } => self.disconnect(worker, reason, timeout_ms),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::CloseListeners => self.listeners.close_all(),
+            Action::Report(report) => self.report(&report),
+            Action::Exit { code } => self.exit_code = Some(code),
+        }
+    }
+
+    /// A request from within this process.
+    pub(super) fn requested(&mut self, request: Request) {
+        match request {
+            Request::Restart { signal } => self.request_restart(NOBODY, signal.as_deref()),
+            Request::Stop { signal } => self.request_stop(signal.as_deref()),
+            Request::Scale { change } => self.request_scale(None, change),
+        }
+    }
+
+    pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
+        self.report_request("Restart requested", signal);
+        let size = evaluate(self.options.num_workers);
+        self.note(Event::RestartRequested { ticket, size });
+    }
+
+    pub(super) fn request_stop(&mut self, signal: Option<&str>) {
+        self.report_request("Shutdown requested", signal);
+        self.note(Event::StopRequested);
+    }
+
+    pub(super) fn request_scale(&mut self, client: Option<super::connection::ConnectionId>, change: SizeChange) {
+        self.clients.scaling_asked(client);
+        self.note(Event::ScaleRequested(change));
+    }
+
+    fn order_worker(&mut self, id: WorkerId, slot: u32, generation: GenerationId, directory: Directory) {
+        let token = match spawn::new_token() {
+            Ok(token) => token,
+            Err(error) => return self.note(Event::SpawnFailed { worker: id, reason: format!("no random bytes for a token: {error}") }),
+        };
+        let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, has_run: false };
+        self.workers.insert(id, worker);
+        if self.options.before_fork.is_some() {
+            self.hooks.enqueue(id);
+            self.start_hooks();
+        } else {
+            self.launch(id);
+        }
+    }
+
+    fn start_hooks(&mut self) {
+        while let Some(id) = self.hooks.next() {
+            if let Err(reason) = self.start_hook(id) {
+                self.give_up_spawn(id, reason);
+            }
+        }
+    }
+
+    fn start_hook(&mut self, id: WorkerId) -> Result<(), String> {
+        let (Some(line), Some(worker)) = (&self.options.before_fork, self.workers.get(id)) else { return Ok(()) };
+        let place = self.snapshots.directory(worker.generation, worker.directory, &self.directory).map_err(in_full)?;
+        let environment = self.snapshots.get(worker.generation).environment;
+        let process = spawn::hook(line, &place.path, &environment).map_err(|error| spawn::failed("before_fork", &error))?;
+        self.hooks.started(id, process, clock::now().after(HOOK_LIMIT_MS));
+        Ok(())
+    }
+
+    /// A hook has ended, by itself or killed.
+    pub(super) fn hook_ended(&mut self) {
+        match self.hooks.reap() {
+            Some((worker, ExitStatus::Code(0))) => self.launch(worker),
+            Some((worker, status)) => self.give_up_spawn(worker, format!("before_fork {status}")),
+            None => {}
+        }
+        self.start_hooks();
+    }
+
+    pub(super) fn hook_expired(&mut self, now: Time) {
+        if let Some(worker) = self.hooks.expire(now) {
+            self.give_up_spawn(worker, format!("before_fork did not end within {} s", HOOK_LIMIT_MS / 1_000));
+            self.start_hooks();
+        }
+    }
+
+    fn launch(&mut self, id: WorkerId) {
+        match self.try_launch(id) {
+            Ok(()) => self.note(Event::WorkerSpawned { worker: id }),
+            Err(reason) => self.give_up_spawn(id, reason),
+        }
+    }
+
+    fn try_launch(&mut self, id: WorkerId) -> Result<(), String> {
+        let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
+        let place = self.snapshots.directory(worker.generation, worker.directory, &self.directory).map_err(in_full)?;
+        if let Some(gone) = place.instead_of {
+            warn!(workerId = id, generation = worker.generation, directory = %gone.display(), "Directory of the committed generation is gone, using the live one");
+        }
+        let environment = self.snapshots.get(worker.generation).environment;
+        let program = Program::find(&self.options, &place.path, &environment).map_err(in_full)?;
+        let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
+        let process = spawn::worker(&program, &place.path, &environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
+        debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
+        worker.pid = Some(process.pid());
+        worker.stage = Stage::Alive(process);
+        Ok(())
+    }
+
+    fn give_up_spawn(&mut self, id: WorkerId, reason: String) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.stage = Stage::Gone;
+        }
+        self.note(Event::SpawnFailed { worker: id, reason });
+    }
+
+    fn disconnect(&mut self, id: WorkerId, reason: DisconnectReason, timeout_ms: u64) {
+        let Some(connection) = self.workers.get(id).and_then(|worker| worker.connection) else { return };
+        let sent = self.connection(connection).and_then(|connection| connection.send(&FromMaster::Disconnect(Disconnect { reason, timeout_ms })));
+        if let Err(end) = sent {
+            self.end(connection, &end);
+        }
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: Signal) {
+        let Some(worker) = self.workers.get(id) else { return };
+        match &worker.stage {
+            Stage::Hook => {
+                self.hooks.cancel(id);
+                self.give_up_spawn(id, "cancelled while before_fork ran".into());
+                self.start_hooks();
+            }
+            Stage::Alive(process) => match signal {
+                Signal::Kill => process.signal_group(Number::SIGKILL),
+                // The peer is the program itself, behind whatever wrappers lead the group; they end when it does.
+                Signal::Terminate => {
+                    let peer = worker.connection.and_then(|connection| self.connections.get(&connection)).map(|connection| &connection.peer);
+                    if !peer.is_some_and(|peer| peer.terminate()) {
+                        process.signal_group(Number::SIGTERM);
+                    }
+                }
+            },
+            Stage::Gone => {}
+        }
+    }
+}
+
+/// Time limit of the hook, in milliseconds.
+const HOOK_LIMIT_MS: u64 = 30_000;
+
+/// The size that the configuration asks for, as things are now.
+pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {
+    match num_workers {
+        NumWorkers::Fixed(size) => size,
+        NumWorkers::Auto => std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+    }
+}
+
+/// An error and what caused it, in one line.
+fn in_full(error: impl std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}

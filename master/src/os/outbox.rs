@@ -1,0 +1,165 @@
+//! What waits to be sent on one connection: frames, and descriptors right behind theirs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use dutch_master_protocol::codec::{self, Malformed};
+use dutch_master_protocol::socket::send_fd;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use serde::Serialize;
+
+/// Most bytes that wait for a peer that does not read: a `status` of the largest pool fits in. Beyond it the connection ends.
+pub(super) const BYTES_MAX: usize = 1 << 20;
+
+/// Most descriptors that wait: more than the listeners of any service, and a bound to what the kernel holds for a peer that does not read.
+pub(super) const DESCRIPTORS_MAX: usize = 64;
+
+/// Why nothing more can be queued.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// Too much waits.
+    #[error("the peer does not read: {bytes} bytes and {descriptors} descriptors wait")]
+    Full {
+        /// Bytes that wait.
+        bytes: usize,
+        /// Descriptors that wait.
+        descriptors: usize,
+    },
+    /// The message fits into no frame.
+    #[error("a message of our own does not fit: {0}")]
+    TooLarge(#[from] Malformed),
+}
+
+/// The queue. Order is kept, and nothing comes between a frame and its descriptor.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    items: VecDeque<Item>,
+    bytes: usize,
+    descriptors: usize,
+    /// Bytes of the first item that were written.
+    written: usize,
+}
+
+#[derive(Debug)]
+enum Item {
+    Frame(Vec<u8>),
+    Descriptor(Arc<OwnedFd>),
+}
+
+impl Outbox {
+    /// Queues a message.
+    pub(super) fn push(&mut self, message: &impl Serialize) -> Result<(), Refused> {
+        let frame = codec::encode(message)?;
+        if self.bytes + frame.len() > BYTES_MAX || self.descriptors >= DESCRIPTORS_MAX {
+            return Err(Refused::Full { bytes: self.bytes, descriptors: self.descriptors });
+        }
+        self.bytes += frame.len();
+        self.items.push_back(Item::Frame(frame));
+        Ok(())
+    }
+
+    /// Queues a message that announces one descriptor, and the descriptor.
+    pub(super) fn push_with(&mut self, message: &impl Serialize, descriptor: Arc<OwnedFd>) -> Result<(), Refused> {
+        self.push(message)?;
+        self.descriptors += 1;
+        self.items.push_back(Item::Descriptor(descriptor));
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Sends as much as the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when something is left, and what else the system says.
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        while let Some(item) = self.items.front() {
+            match item {
+                Item::Frame(frame) => {
+                    let rest = &frame[self.written..];
+                    self.written += write(socket, rest)?;
+                    if self.written < frame.len() {
+                        continue;
+                    }
+                    self.bytes -= frame.len();
+                }
+                Item::Descriptor(descriptor) => {
+                    send_fd(socket, descriptor.as_fd())?;
+                    self.descriptors -= 1;
+                }
+            }
+            self.items.pop_front();
+            self.written = 0;
+        }
+        Ok(())
+    }
+}
+
+fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EINTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use dutch_master_protocol::message::{ErrorMessage, FromMaster};
+    use dutch_master_protocol::socket::receive;
+
+    use super::*;
+
+    fn message(text: &str) -> FromMaster {
+        FromMaster::Error(ErrorMessage { message: text.into(), ..ErrorMessage::default() })
+    }
+
+    #[test]
+    fn a_descriptor_goes_right_behind_its_frame_however_slowly_the_peer_reads() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
+        let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
+        for n in 0..10 {
+            let message = message(&format!("{n}").repeat(50_000));
+            outbox.push_with(&message, descriptor.clone()).unwrap();
+            expected.extend(codec::encode(&message).unwrap());
+            expected.push(0);
+        }
+        let (mut bytes, mut at) = (Vec::new(), Vec::new());
+        let mut buffer = vec![0; 7_000];
+        while bytes.len() < expected.len() {
+            let flushed = outbox.flush(ours.as_fd());
+            assert!(flushed.is_ok() || flushed.unwrap_err().kind() == io::ErrorKind::WouldBlock);
+            while let Ok(received) = receive(theirs.as_fd(), &mut buffer) {
+                bytes.extend_from_slice(&buffer[..received.bytes]);
+                at.extend(received.fds.iter().map(|_| bytes.len()));
+            }
+        }
+        assert!(outbox.is_empty());
+        assert_eq!(bytes, expected);
+        let ends: Vec<_> = (1..=10).map(|n| n * expected.len() / 10).collect();
+        assert_eq!(at, ends, "each descriptor arrives with the zero byte behind its frame");
+    }
+
+    #[test]
+    fn what_waits_for_a_peer_that_does_not_read_has_a_limit() {
+        let mut outbox = Outbox::default();
+        let long = message(&"x".repeat(60_000));
+        let queued = (0..100).take_while(|_| outbox.push(&long).is_ok()).count();
+        assert_eq!(queued, BYTES_MAX / codec::encode(&long).unwrap().len());
+        let mut outbox = Outbox::default();
+        let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
+        let queued = (0..100).take_while(|_| outbox.push_with(&message(""), descriptor.clone()).is_ok()).count();
+        assert_eq!(queued, DESCRIPTORS_MAX);
+    }
+}

@@ -1,0 +1,52 @@
+//! Who is at the other end of a connection, as the kernel tells it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Pid, Uid, geteuid, getsid};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// The process that connected.
+#[derive(Debug)]
+pub(super) struct Peer {
+    uid: Uid,
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Peer {
+    /// The peer of a connected socket.
+    pub(super) fn of(socket: impl AsFd) -> io::Result<Peer> {
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
+        // Linux 6.5 and newer; where it is missing, `is_in_session` finds the process by its number.
+        let pidfd = getsockopt(&socket, sockopt::PeerPidfd).ok();
+        Ok(Peer { uid: Uid::from_raw(credentials.uid()), pid: Pid::from_raw(credentials.pid()), pidfd })
+    }
+
+    pub(super) fn uid(&self) -> Uid {
+        self.uid
+    }
+
+    /// Whether it may speak to this master at all: root, or the master's own user.
+    pub(super) fn is_allowed(&self) -> bool {
+        self.uid.is_root() || self.uid == geteuid()
+    }
+
+    /// Makes sure that it can be signalled if it belongs to the session of `leader`, an unreaped child: a number that is in that session cannot meanwhile belong to a stranger.
+    pub(super) fn identify(&mut self, leader: u32) {
+        if self.pidfd.is_some() {
+            return;
+        }
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid.as_raw()) else { return };
+        self.pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        if getsid(Some(self.pid)).map(|session| session.as_raw().unsigned_abs()) != Ok(leader) {
+            self.pidfd = None;
+        }
+    }
+
+    /// Sends it SIGTERM. `false`: it is not known or has gone.
+    pub(super) fn terminate(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd_send_signal(pidfd, Signal::TERM).is_ok())
+    }
+}

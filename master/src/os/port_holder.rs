@@ -1,0 +1,69 @@
+//! Who holds an address that is in use, as far as /proc tells: a start that fails should name the program that has to be stopped.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use dutch_master_protocol::message::{Address, Kind};
+
+/// A process that holds `address`, as `name (pid 4242)`. Without privileges only processes of the same user can be seen.
+pub(super) fn find(address: &Address) -> Option<String> {
+    let inodes = match (address.kind, &address.path, address.port) {
+        (Kind::Unix, Some(path), _) => unix_sockets(path),
+        (Kind::Tcp, _, Some(port)) => internet_sockets(&["tcp", "tcp6"], port, Some("0A")),
+        (Kind::Udp, _, Some(port)) => internet_sockets(&["udp", "udp6"], port, None),
+        (Kind::Unix | Kind::Tcp | Kind::Udp, _, _) => return None,
+    };
+    let links: BTreeSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    if links.is_empty() {
+        return None;
+    }
+    let pid = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).find(|pid| holds_one_of(*pid, &links))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{} (pid {pid})", name.trim()))
+}
+
+fn holds_one_of(pid: u32, links: &BTreeSet<String>) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|link| is_one_of(&link, links))
+}
+
+fn is_one_of(link: &Path, links: &BTreeSet<String>) -> bool {
+    link.to_str().is_some_and(|link| links.contains(link))
+}
+
+/// Inodes of the sockets on this port; of TCP only those in the state that the kernel writes as `0A`: listening.
+fn internet_sockets(tables: &[&str], port: u16, state: Option<&str>) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    let tables: String = tables.iter().map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default()).collect();
+    let columns = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns
+        .filter(|row| row.get(1).is_some_and(|local| local.ends_with(&port)))
+        .filter(|row| state.is_none_or(|state| row.get(3) == Some(&state)))
+        .filter_map(|row| row.get(9).map(|inode| (*inode).to_owned()))
+        .collect()
+}
+
+fn unix_sockets(path: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns.filter(|row| row.get(7) == Some(&path)).filter_map(|row| row.get(6).map(|inode| (*inode).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn the_process_that_holds_a_port_is_named() {
+        let us = format!("(pid {})", std::process::id());
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        assert!(find(&Address::tcp(None, port)).unwrap().ends_with(&us));
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = udp.local_addr().unwrap().port();
+        assert!(find(&Address { kind: Kind::Udp, ..Address::tcp(None, port) }).unwrap().ends_with(&us));
+    }
+}

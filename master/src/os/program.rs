@@ -1,0 +1,201 @@
+//! What is run for a worker: found anew at every spawn, because the directory may have moved on to another release.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::node::{self, NodeError};
+use super::snapshots::Environment;
+use crate::options::Options;
+
+/// Where programs are looked for when PATH is not set.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) args: Vec<OsString>,
+    /// It is Node, with the SDK preloaded.
+    pub(super) is_node: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The directory is not there.
+    #[error("cannot use the directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no such file.
+    #[error("the worker {} is not in {}", worker.display(), directory.display())]
+    NoSuchFile {
+        /// As given.
+        worker: PathBuf,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// It is neither in the directory nor in PATH.
+    #[error("the worker {} is neither in {} nor in PATH", worker.display(), directory.display())]
+    NotFound {
+        /// As given.
+        worker: PathBuf,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// It cannot be run.
+    #[error("the worker {} is not executable; `chmod +x` makes it so", path.display())]
+    NotExecutable {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("the worker {} is no file that can be read", path.display())]
+    NotReadable {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Node or its SDK is missing.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+impl Program {
+    /// Finds what `options` ask for, as seen from `directory`.
+    pub(super) fn find(options: &Options, directory: &Path, environment: &Environment) -> Result<Program, ProgramError> {
+        let worker = &options.worker;
+        let here = directory.join(worker);
+        let args = options.args.iter().map(OsString::from);
+        let search_path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(USUAL_PATH), OsString::as_os_str);
+        if is_script(worker) {
+            return match () {
+                () if !here.exists() => Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() }),
+                () if !here.is_file() || access(&here, AccessFlags::R_OK).is_err() => Err(ProgramError::NotReadable { path: here }),
+                () => {
+                    let runner = node::find(options, &here, &find_in(search_path, directory, OsStr::new("node")))?;
+                    let args = runner.args.into_iter().chain([here.into_os_string()]).chain(args).collect();
+                    Ok(Program { path: runner.node, args, is_node: true })
+                }
+            };
+        }
+        // A file of that name in the directory comes first: `start app` means ./app.
+        let found = match here.is_file() {
+            true => Some(here),
+            false if worker.as_os_str().as_bytes().contains(&b'/') => {
+                return Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() });
+            }
+            false => find_in(search_path, directory, worker.as_os_str()),
+        };
+        match found {
+            None => Err(ProgramError::NotFound { worker: worker.clone(), directory: directory.into() }),
+            Some(path) if !is_executable(&path) => Err(ProgramError::NotExecutable { path }),
+            Some(path) => Ok(Program { path, args: args.collect(), is_node: false }),
+        }
+    }
+}
+
+/// Whether Node runs it.
+pub(super) fn is_script(worker: &Path) -> bool {
+    let extension = worker.extension().and_then(OsStr::to_str);
+    matches!(extension, Some("js" | "cjs" | "mjs" | "ts"))
+}
+
+/// The first executable file of this name in a list of directories; relative ones are seen from `directory`.
+fn find_in(search_path: &OsStr, directory: &Path, name: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search_path).map(|entry| directory.join(entry).join(name)).find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("dm-program-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn file(&self, name: &str, mode: u32) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            path
+        }
+
+        fn find(&self, options: &Options, path: Option<&str>) -> Result<Program, ProgramError> {
+            let environment = path.map(|path| ("PATH".into(), path.into())).into_iter().collect();
+            Program::find(options, &self.0, &environment)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_directory_comes_before_one_in_path() {
+        let folder = Folder::new("path");
+        let there = folder.file("bin/service", 0o755);
+        assert_eq!(folder.find(&Options::new("service"), Some("/nowhere:bin")).unwrap().path, there);
+        let here = folder.file("service", 0o755);
+        assert_eq!(folder.find(&Options::new("service"), Some("bin")).unwrap().path, here);
+        assert_eq!(folder.find(&Options::new("./service"), None).unwrap().path.canonicalize().unwrap(), here.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn without_a_path_the_usual_places_are_searched() {
+        assert!(Folder::new("usual").find(&Options::new("sh"), None).unwrap().path.ends_with("sh"));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_the_reason() {
+        let folder = Folder::new("refused");
+        let find = |worker: &str| folder.find(&Options::new(worker), Some("/bin"));
+        assert!(matches!(find("nonesuch"), Err(ProgramError::NotFound { .. })));
+        assert!(matches!(find("./nonesuch"), Err(ProgramError::NoSuchFile { .. })));
+        assert!(matches!(find("nonesuch.js"), Err(ProgramError::NoSuchFile { .. })));
+        folder.file("plain", 0o644);
+        assert!(matches!(find("plain"), Err(ProgramError::NotExecutable { .. })));
+        std::fs::create_dir(folder.0.join("folder.js")).unwrap();
+        assert!(matches!(find("folder.js"), Err(ProgramError::NotReadable { .. })));
+    }
+
+    #[test]
+    fn a_script_is_run_by_node_with_the_sdk_preloaded() {
+        let folder = Folder::new("script");
+        let node = folder.file("bin/node", 0o755);
+        let script = folder.file("app/app.js", 0o644);
+        let mut options = Options::new("app/app.js");
+        (options.args, options.node_args) = (vec!["--port".into(), "8000".into()], vec!["--inspect".into()]);
+        options.node_sdk = Some("/nowhere".into());
+        let refused = folder.find(&options, Some("bin")).unwrap_err();
+        assert!(refused.to_string().contains("/nowhere"), "{refused}");
+        options.node_sdk = None;
+        let preload = folder.file("node_modules/dutch-master-worker/preload.js", 0o644);
+        let program = folder.find(&options, Some("bin")).unwrap();
+        let expected: Vec<OsString> =
+            vec!["--inspect".into(), "--require".into(), preload.canonicalize().unwrap().into(), script.into(), "--port".into(), "8000".into()];
+        assert_eq!(program, Program { path: node, args: expected, is_node: true });
+        assert!(matches!(folder.find(&options, Some("/nowhere")), Err(ProgramError::Node(NodeError::NotFound))));
+    }
+}

@@ -1,0 +1,204 @@
+//! What the core reports, as log lines and for those who wait. The wording is that of the original and people's scripts look for it; every fact is told once.
+
+use dutch_master_protocol::control::Progress;
+use tracing::Level;
+
+use super::event_loop::EventLoop;
+use crate::core::{EndOfRestart, ExitStatus, GenerationId, Report, WhyGo, WorkerId};
+
+/// One log line. What is none is left out.
+#[derive(Debug)]
+struct Line {
+    level: Level,
+    message: &'static str,
+    worker: Option<WorkerId>,
+    generation: Option<GenerationId>,
+    by: Option<GenerationId>,
+    /// How many workers.
+    workers: Option<u32>,
+    code: Option<i32>,
+    signal: Option<String>,
+    reason: Option<String>,
+    attempts: Option<u32>,
+    delay_ms: Option<u64>,
+}
+
+impl Line {
+    fn new(level: Level, message: &'static str) -> Line {
+        Line { level, message, worker: None, generation: None, by: None, workers: None, code: None, signal: None, reason: None, attempts: None, delay_ms: None }
+    }
+
+    fn of(level: Level, message: &'static str, worker: WorkerId) -> Line {
+        Line { worker: Some(worker), ..Line::new(level, message) }
+    }
+
+    /// What else there is to say, for people.
+    fn detail(&self) -> Option<String> {
+        let status = self.code.map(|code| format!("code {code}")).or_else(|| self.signal.clone());
+        let count = self.workers.map(|workers| format!("{workers} workers"));
+        self.reason.clone().or(status).or(count)
+    }
+}
+
+/// Logs one line; tracing wants the level to be known when it compiles.
+macro_rules! log {
+    ($level:ident, $line:expr, $pid:expr) => {{
+        let line: &Line = $line;
+        tracing::$level!(
+            workerId = line.worker,
+            workerPid = $pid,
+            generation = line.generation,
+            by = line.by,
+            workers = line.workers,
+            code = line.code,
+            signal = line.signal,
+            reason = line.reason,
+            attempts = line.attempts,
+            delayMs = line.delay_ms,
+            "{}",
+            line.message
+        )
+    }};
+}
+
+impl EventLoop {
+    /// Tells the log and all who wait, and answers those who waited for this.
+    pub(super) fn report(&mut self, report: &Report) {
+        match report {
+            Report::CreatingWorker { worker, instead_of } => {
+                if let Some(old) = instead_of {
+                    self.say(&Line::of(Level::INFO, "Restarting worker", *old));
+                }
+                self.say(&Line::of(Level::INFO, "Creating new worker", *worker));
+            }
+            Report::WorkerListening { worker } => {
+                if let Some(process) = self.workers.get_mut(*worker) {
+                    process.has_run = true;
+                }
+                self.say(&Line::of(Level::INFO, "Worker listening", *worker));
+            }
+            Report::ClusterReady { workers } => self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") }),
+            Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
+            Report::WorkerToldToGo { worker, why } => self.say_told_to_go(*worker, *why),
+            Report::WorkerLeaving { worker } => self.say(&Line::of(Level::INFO, "Worker leaving", *worker)),
+            Report::WorkerDisconnected { worker } => self.say(&Line::of(Level::INFO, "Worker disconnected", *worker)),
+            Report::DisconnectedWhileStarting { worker } => self.say(&Line::of(Level::WARN, "Worker disconnected unexpectedly while starting", *worker)),
+            Report::WorkerLost { worker } => self.say(&Line::of(Level::WARN, "Worker disconnection was unexpected", *worker)),
+            Report::WorkerExited { worker, status, unexpected } => self.say_exited(*worker, *status, *unexpected),
+            Report::StartFailed { worker, why } => {
+                self.say(&Line { reason: Some(why.to_string()), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
+            }
+            Report::BackingOff { failures, delay_ms } => {
+                self.draw_jitter();
+                self.say(&Line { attempts: Some(*failures), delay_ms: Some(*delay_ms), ..Line::new(Level::WARN, "Waiting before the next start") });
+            }
+            Report::HardKill { worker } => self.say(&Line::of(Level::WARN, "Worker did not end in time, killing it", *worker)),
+            Report::RestartAccepted { ticket, generation } => self.restart_accepted(*ticket, *generation),
+            Report::RestartRefused { ticket, why: _ } => {
+                self.say(&Line::new(Level::WARN, "Restart refused, the master is stopping"));
+                self.restart_refused(*ticket);
+            }
+            Report::RestartEnded { generation, end } => self.say_restart_ended(*generation, end),
+            Report::Committed { generation } => self.snapshots.commit(*generation),
+            Report::Scaled { size } => {
+                self.say(&Line { workers: Some(*size), ..Line::new(Level::INFO, "Pool scaled") });
+                self.scaled(*size);
+            }
+            Report::ScaleRefused { why: _ } => {
+                self.say(&Line::new(Level::WARN, "Scaling refused, the master is stopping"));
+                self.scale_refused();
+            }
+            Report::FirstStartFailed { attempts, why } => {
+                self.say(&Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..Line::new(Level::ERROR, "Cluster could not be started") });
+            }
+            Report::ClusterShutdown { cleanly } => {
+                self.say(&match cleanly {
+                    true => Line::new(Level::INFO, "Cluster shutdown cleanly"),
+                    false => Line::new(Level::WARN, "Cluster did not shutdown cleanly"),
+                });
+                self.stopped(*cleanly);
+            }
+        }
+    }
+
+    /// Someone asked for something.
+    pub(super) fn report_request(&mut self, message: &'static str, signal: Option<&str>) {
+        self.say(&Line { signal: signal.map(str::to_owned), ..Line::new(Level::INFO, message) });
+    }
+
+    fn say_told_to_go(&mut self, worker: WorkerId, why: WhyGo) {
+        let reason = match why {
+            WhyGo::Restart => "restart",
+            WhyGo::Request => "request",
+            WhyGo::Stop => "stop",
+            WhyGo::ScaleDown => "scale-down",
+            WhyGo::Leaving => "leaving",
+            WhyGo::Lost => "lost",
+        };
+        let message = match why {
+            _ if !self.has_run(worker) => "Start of worker cancelled",
+            WhyGo::Restart | WhyGo::Request | WhyGo::Lost => "Replacement worker available - disconnecting",
+            WhyGo::Stop | WhyGo::ScaleDown | WhyGo::Leaving => "Worker told to go",
+        };
+        self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, message, worker) });
+    }
+
+    fn say_exited(&mut self, worker: WorkerId, status: ExitStatus, unexpected: bool) {
+        if unexpected {
+            let message = if self.has_run(worker) { "Worker disconnection was unexpected" } else { "Worker disconnected unexpectedly while starting" };
+            self.say(&Line::of(Level::WARN, message, worker));
+        }
+        let (code, signal) = match status {
+            ExitStatus::Code(code) => (Some(code), None),
+            ExitStatus::Signal(signal) => (None, Some(name_of(signal))),
+            ExitStatus::Unknown => (None, None),
+        };
+        self.say(&Line { code, signal, ..Line::of(Level::INFO, "Worker exited", worker) });
+    }
+
+    fn say_restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
+        let line = |level, message| Line { generation: Some(generation), ..Line::new(level, message) };
+        self.say(&match end {
+            EndOfRestart::Done => line(Level::INFO, "Restart complete"),
+            EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Level::INFO, "Restart superseded") },
+            EndOfRestart::GivenUp { attempts, why } => {
+                Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..line(Level::ERROR, "Restart given up, the old workers stay") }
+            }
+            EndOfRestart::Stopped => line(Level::WARN, "Restart ended, the master is stopping"),
+        });
+        if *end == EndOfRestart::Done {
+            self.listeners.restart_completed();
+        }
+        self.restart_ended(generation, end);
+    }
+
+    fn has_run(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker).is_some_and(|process| process.has_run)
+    }
+
+    fn say(&mut self, line: &Line) {
+        let process = line.worker.and_then(|id| self.workers.get(id));
+        let pid = process.and_then(|process| process.pid);
+        let of_worker = line.worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
+        let line = &Line { generation: line.generation.or(of_worker), signal: line.signal.clone(), reason: line.reason.clone(), ..*line };
+        match line.level {
+            Level::ERROR => log!(error, line, pid),
+            Level::WARN => log!(warn, line, pid),
+            Level::INFO => log!(info, line, pid),
+            Level::DEBUG | Level::TRACE => log!(debug, line, pid),
+        }
+        self.progress(Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() });
+    }
+
+    /// So that the next delay of this pool differs from that of other pools, and of this one's last.
+    pub(super) fn draw_jitter(&mut self) {
+        let mut byte = [0];
+        if rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
+            self.pool.set_jitter(byte[0].into());
+        }
+    }
+}
+
+fn name_of(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
+}

@@ -1,0 +1,23 @@
+//! What whoever owns the signals, or embeds the master, may ask of it.
+
+use crate::core::SizeChange;
+
+/// A request from within the master's own process. Control clients make theirs over the control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A rolling restart.
+    Restart {
+        /// The signal that asked for it, for the log.
+        signal: Option<String>,
+    },
+    /// A graceful stop; the second time at once.
+    Stop {
+        /// The signal that asked for it, for the log.
+        signal: Option<String>,
+    },
+    /// Another size.
+    Scale {
+        /// The change.
+        change: SizeChange,
+    },
+}

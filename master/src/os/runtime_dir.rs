@@ -1,0 +1,198 @@
+//! The runtime directory: where a master's control socket and lock are, and which masters run.
+//!
+//! `NAME.sock` is the control socket, `NAME.lock` is locked for the master's life and says its pid and where its socket is.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::lock::{self, Lock};
+use super::socket_file::is_served;
+
+/// A master that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Its process id, for people: never signal by it.
+    pub pid: u32,
+    /// Its control socket.
+    pub socket: PathBuf,
+}
+
+/// Why the runtime directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeDirError {
+    /// It cannot be made or looked at.
+    #[error("cannot use the runtime directory {}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else is there.
+    #[error("the runtime directory {} is no directory; move away what is there", path.display())]
+    NotADirectory {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It belongs to another user, who could replace what is in it.
+    #[error("the runtime directory {} belongs to uid {owner} and not to uid {}; name another by RUNTIME_DIRECTORY or XDG_RUNTIME_DIR", path.display(), geteuid())]
+    NotOurs {
+        /// Where.
+        path: PathBuf,
+        /// Whose.
+        owner: u32,
+    },
+    /// Others could replace what is in it.
+    #[error("the runtime directory {} has mode {mode:04o}, so that other users could reach the master; run `chmod 700 {}`", path.display(), path.display())]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Which permissions of other users make a directory unfit.
+#[derive(Debug, Clone, Copy)]
+enum Forbidden {
+    /// Writing: whoever made the directory may have opened it for reading.
+    Writing = 0o022,
+    /// Everything: it is ours alone.
+    Everything = 0o077,
+}
+
+/// The runtime directory of this user, which need not exist: `RUNTIME_DIRECTORY`, else `XDG_RUNTIME_DIR/dutch-master`, else `/run/dutch-master` for root, else a directory of the user's
+/// own under the system's temporary folder.
+pub fn path() -> PathBuf {
+    choose(|name| std::env::var_os(name), geteuid().as_raw()).0
+}
+
+/// Where the control socket of the master of this name is, unless it was started with a socket elsewhere.
+pub fn socket_of(name: &str) -> PathBuf {
+    path().join(format!("{name}.sock"))
+}
+
+/// The masters of this user that run, by name.
+///
+/// # Errors
+/// When the runtime directory cannot be read. That it does not exist is no error: then none runs.
+pub fn running() -> io::Result<Vec<Running>> {
+    let entries = match path().read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut running: Vec<_> = entries.filter_map(|entry| living(&entry.ok()?.path())).collect();
+    running.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(running)
+}
+
+/// The master that holds this lock file, if one lives. Asking its socket leaves the lock alone: a master that is just starting must find it free.
+fn living(lock_file: &Path) -> Option<Running> {
+    let name = lock_file.file_name()?.to_str()?.strip_suffix(".lock")?.to_owned();
+    let holder = lock::read_holder(lock_file)?;
+    is_served(&holder.socket).then_some(Running { name, pid: holder.pid, socket: holder.socket })
+}
+
+/// Makes the runtime directory where it is missing, and checks that it is fit.
+pub(super) fn prepare() -> Result<PathBuf, RuntimeDirError> {
+    let (path, forbidden) = choose(|name| std::env::var_os(name), geteuid().as_raw());
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(&path);
+    // `symlink_metadata`: a link is not ours to trust.
+    let metadata = made.and_then(|()| path.symlink_metadata()).or_else(|source| match path.symlink_metadata() {
+        Ok(metadata) if !metadata.is_dir() => Ok(metadata),
+        _ => Err(RuntimeDirError::Io { path: path.clone(), source }),
+    })?;
+    check(&path, &metadata, geteuid().as_raw(), forbidden)?;
+    Ok(path)
+}
+
+/// Removes what dead masters left: whatever belongs to a lock that nobody holds.
+pub(super) fn sweep(directory: &Path) {
+    let Ok(entries) = directory.read_dir() else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.extension().is_some_and(|extension| extension == "lock")
+            && let Ok(lock) = Lock::try_take(&path)
+        {
+            for left in ["sock", "new"] {
+                let _ = std::fs::remove_file(path.with_extension(left));
+            }
+            drop(lock);
+        }
+    }
+}
+
+fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> (PathBuf, Forbidden) {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // systemd separates several directories by colons; the first one is ours.
+    let given = variable("RUNTIME_DIRECTORY").and_then(|list| list.to_str()?.split(':').next().map(PathBuf::from)).filter(|path| path.is_absolute());
+    if let Some(path) = given {
+        return (path, Forbidden::Writing);
+    }
+    let path = match (absolute("XDG_RUNTIME_DIR"), uid) {
+        (Some(base), _) => base.join("dutch-master"),
+        (None, 0) => PathBuf::from("/run/dutch-master"),
+        (None, uid) => absolute("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("dutch-master-{uid}")),
+    };
+    (path, Forbidden::Everything)
+}
+
+fn check(path: &Path, metadata: &Metadata, us: u32, forbidden: Forbidden) -> Result<(), RuntimeDirError> {
+    let path = path.to_path_buf();
+    match metadata {
+        metadata if !metadata.is_dir() => Err(RuntimeDirError::NotADirectory { path }),
+        metadata if metadata.uid() != us => Err(RuntimeDirError::NotOurs { path, owner: metadata.uid() }),
+        metadata if metadata.mode() & forbidden as u32 != 0 => Err(RuntimeDirError::Open { path, mode: metadata.mode() & 0o7777 }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn chosen(variables: &[(&str, &str)], uid: u32) -> PathBuf {
+        choose(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()), uid).0
+    }
+
+    #[test]
+    fn the_directory_is_the_first_that_the_environment_offers() {
+        assert_eq!(chosen(&[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/x")], 7), Path::new("/run/a"));
+        assert_eq!(chosen(&[("XDG_RUNTIME_DIR", "/x"), ("TMPDIR", "/t")], 0), Path::new("/x/dutch-master"));
+        assert_eq!(chosen(&[("TMPDIR", "/t")], 0), Path::new("/run/dutch-master"));
+        assert_eq!(chosen(&[("TMPDIR", "/t")], 7), Path::new("/t/dutch-master-7"));
+        assert_eq!(chosen(&[], 7), Path::new("/tmp/dutch-master-7"));
+        assert_eq!(chosen(&[("XDG_RUNTIME_DIR", ""), ("RUNTIME_DIRECTORY", "")], 7), Path::new("/tmp/dutch-master-7"));
+    }
+
+    #[test]
+    fn a_directory_that_others_could_reach_or_replace_is_refused() {
+        let folder = std::env::temp_dir().join(format!("dm-check-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let link = folder.with_extension("link");
+        symlink(&folder, &link).unwrap();
+        let us = geteuid().as_raw();
+        let verdict = |mode: u32, path: &Path, us, forbidden| {
+            std::fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            check(path, &path.symlink_metadata().unwrap(), us, forbidden)
+        };
+        assert!(verdict(0o700, &folder, us, Forbidden::Everything).is_ok());
+        assert!(verdict(0o755, &folder, us, Forbidden::Writing).is_ok());
+        assert!(matches!(verdict(0o755, &folder, us, Forbidden::Everything), Err(RuntimeDirError::Open { mode: 0o755, .. })));
+        assert!(matches!(verdict(0o770, &folder, us, Forbidden::Writing), Err(RuntimeDirError::Open { .. })));
+        assert!(matches!(verdict(0o700, &folder, us + 1, Forbidden::Everything), Err(RuntimeDirError::NotOurs { .. })));
+        assert!(matches!(verdict(0o700, &link, us, Forbidden::Everything), Err(RuntimeDirError::NotADirectory { .. })));
+        std::fs::remove_file(&link).unwrap();
+        std::fs::remove_dir(&folder).unwrap();
+    }
+}

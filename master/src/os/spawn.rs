@@ -1,0 +1,103 @@
+//! Starting a process that owes nothing to the master but what it is given: a session of its own, the three standard descriptors, default signals.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use dutch_master_protocol::env;
+use nix::libc;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::process::Process;
+use super::program::Program;
+use super::snapshots::Environment;
+use crate::core::WorkerId;
+
+/// What makes a process a worker of this master.
+#[derive(Debug)]
+pub(super) struct Identity<'a> {
+    pub(super) id: WorkerId,
+    pub(super) slot: u32,
+    pub(super) token: &'a str,
+    pub(super) control_socket: &'a Path,
+}
+
+/// Starts a worker.
+pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>) -> io::Result<Process> {
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).env_clear().envs(environment);
+    command.env(env::SOCKET, identity.control_socket).env(env::TOKEN, identity.token);
+    command.env(env::WORKER_ID, identity.id.to_string()).env(env::SLOT, identity.slot.to_string());
+    if program.is_node {
+        // With it Node loads the worker's side of its cluster module, which the SDK then serves.
+        command.env("NODE_UNIQUE_ID", identity.id.to_string());
+    }
+    start(command, directory)
+}
+
+/// Starts the hook that runs before a worker is. What it prints goes to standard error: standard output is the workers'.
+pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> io::Result<Process> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", line]).env_clear().envs(environment);
+    command.stdout(io::stderr());
+    start(command, directory)
+}
+
+fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
+    command.current_dir(directory).env("PWD", directory).stdin(Stdio::null());
+    let child = spawn_detached(&mut command)?;
+    Process::of_child(child).inspect_err(|_| {
+        // A child that cannot be watched is not left behind.
+        let pid = Pid::from_raw(child.cast_signed());
+        let _ = killpg(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+    })
+}
+
+/// Returns the pid alone: std's handle would wait for it by other means than ours.
+#[allow(unsafe_code)]
+fn spawn_detached(command: &mut Command) -> io::Result<u32> {
+    // SAFETY: `become_independent` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
+    unsafe { command.pre_exec(become_independent) };
+    Ok(command.spawn()?.id())
+}
+
+/// In the child, before exec.
+#[allow(unsafe_code)]
+fn become_independent() -> io::Result<()> {
+    // SAFETY: plain system calls with valid arguments; `sigset_t` is made by `sigemptyset` before it is read.
+    unsafe {
+        if libc::setsid() < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // What the master ignores (SIGPIPE, and SIGHUP under nohup) would stay ignored across exec. The two that cannot be changed, and those of the C library, say EINVAL.
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        // Descriptors that the master's own parent left open are nobody's; kernels before 5.11 do not know this, and then they stay open.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+    Ok(())
+}
+
+/// 128 random bits in hex.
+pub(super) fn new_token() -> io::Result<String> {
+    let mut bytes = [0u8; 16];
+    let n = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    if n < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What went wrong, for people.
+pub(super) fn failed(what: impl AsRef<OsStr>, error: &io::Error) -> String {
+    format!("cannot run {}: {error}", what.as_ref().display())
+}

@@ -1,0 +1,170 @@
+//! What a worker says over its connection, and what it gets.
+
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use dutch_master_protocol::codec;
+use dutch_master_protocol::control::{FromControl, ListenerStatus, Status, ToControl};
+use dutch_master_protocol::env;
+use dutch_master_protocol::message::{
+    Address, AppMessage, Close, DisconnectReason, Drained, FromMaster, FromWorker, Hello, Listen, RequestRestart, VERSION, codes,
+};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Folder, Master, pid_in, signal_to, variable};
+use crate::peer::Peer;
+
+fn listen(seq: u64, address: Address) -> FromWorker {
+    FromWorker::Listen(Listen { seq, address: Some(address), ..Listen::default() })
+}
+
+#[test]
+fn a_worker_gets_a_listener_that_outlives_it() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0"]);
+    let first = master.next_worker();
+    let (mut worker, welcome) = Peer::of_worker(&master, first);
+    assert_eq!((welcome.worker, welcome.generation, welcome.slot, welcome.size, welcome.names), (1, 1, 0, 1, vec!["web".to_owned()]));
+    worker.say(&FromWorker::Listen(Listen { seq: 5, name: Some("web".into()), ..Listen::default() }));
+    let Some(FromMaster::Listener(listener)) = worker.hear() else { panic!("no listener") };
+    assert_eq!((listener.seq, listener.key.as_str(), listener.fds), (5, "web", 1));
+    let ours = TcpListener::from(worker.take_fd());
+    let port = ours.local_addr().unwrap().port();
+    drop(ours);
+    drop(worker);
+    let waiting = TcpStream::connect(("127.0.0.1", port)).expect("it queues while no worker accepts");
+    signal_to(first, Signal::SIGKILL);
+    let (mut successor, _) = Peer::of_next_worker(&mut master);
+    successor.say(&FromWorker::Listen(Listen { seq: 1, name: Some("web".into()), ..Listen::default() }));
+    assert!(matches!(successor.hear(), Some(FromMaster::Listener(_))));
+    let theirs = TcpListener::from(successor.take_fd());
+    theirs.set_nonblocking(false).unwrap();
+    assert_eq!(theirs.accept().unwrap().1, waiting.local_addr().unwrap());
+}
+
+#[test]
+fn a_listen_that_fails_is_answered_and_the_worker_goes_on() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let (mut worker, _) = Peer::of_next_worker(&mut master);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    worker.say(&listen(1, Address::tcp(Some([127, 0, 0, 1].into()), taken.local_addr().unwrap().port())));
+    assert!(matches!(worker.hear(), Some(FromMaster::Error(error)) if error.code == "EADDRINUSE" && error.seq == Some(1)));
+    worker.say(&listen(2, Address::unix("/nowhere/socket")));
+    assert!(matches!(worker.hear(), Some(FromMaster::Error(error)) if error.code == "ENOENT" && error.seq == Some(2)));
+    worker.say(&listen(3, Address::tcp(Some([127, 0, 0, 1].into()), 0)));
+    assert!(matches!(worker.hear(), Some(FromMaster::Listener(listener)) if listener.seq == 3));
+}
+
+#[test]
+fn a_second_connection_of_a_worker_is_refused_and_the_first_one_stays() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let pid = master.next_worker();
+    let _first = Peer::of_serving_worker(&master, pid);
+    master.next("Cluster ready");
+    let mut second = Peer::connect(&master.socket);
+    second.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(pid, env::TOKEN), ..Hello::default() }));
+    assert_eq!(second.last_words(), codes::LIMIT);
+    assert_eq!(master.count("Connection ended"), 0);
+}
+
+#[test]
+fn a_worker_that_never_reads_loses_its_connection() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let (mut worker, _) = Peer::of_next_worker(&mut master);
+    // Each asks for an answer; the sixty-fourth that waits is too many.
+    let mut bytes = Vec::new();
+    for seq in 0..20_000 {
+        bytes.extend(codec::encode(&listen(seq, Address::unix("relative"))).unwrap());
+    }
+    worker.flood(&bytes);
+    assert_eq!(master.next("Connection refused")["workerId"], 1);
+}
+
+#[test]
+fn a_worker_that_floods_the_master_delays_nobody() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s", "--kill-timeout", "60s"]);
+    let (loud, quiet) = (master.next_worker(), master.next_worker());
+    let mut loud = Peer::of_serving_worker(&master, loud);
+    let _quiet = Peer::of_serving_worker(&master, quiet);
+    master.next("Cluster ready");
+    let message = codec::encode(&FromWorker::Message(AppMessage { json: "0".into() })).unwrap().repeat(1_000);
+    let flood = thread::spawn(move || loud.flood(&message));
+    let mut client = Peer::client(&master);
+    client.say(&FromControl::Status(Status {}));
+    assert!(matches!(client.hear(), Some(ToControl::Pool(pool)) if pool.running == 2));
+    master.signal(Signal::SIGUSR2);
+    let _successors: Vec<_> = (0..2).map(|_| Peer::of_next_serving_worker(&mut master)).collect();
+    master.next("Restart complete");
+    drop(master);
+    flood.join().unwrap();
+}
+
+#[test]
+fn what_a_worker_said_before_it_died_counts() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let pid = master.next_worker();
+    // The master is stopped, so that hello, listening and death are all there when it looks.
+    master.signal(Signal::SIGSTOP);
+    let mut worker = Peer::connect(&master.socket);
+    worker.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(pid, env::TOKEN), ..Hello::default() }));
+    worker.say(&FromWorker::Listening(dutch_master_protocol::message::Listening::default()));
+    signal_to(pid, Signal::SIGKILL);
+    master.signal(Signal::SIGCONT);
+    assert_eq!(pid_in(&master.next("Worker listening")), pid);
+    assert_eq!(master.next("Worker exited")["signal"], "SIGKILL");
+}
+
+#[test]
+fn a_worker_that_asks_is_replaced_and_told_to_go() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "--kill-timeout", "30s"]);
+    let first = master.next_worker();
+    let mut worker = Peer::of_serving_worker(&master, first);
+    for _ in 0..3 {
+        worker.say(&FromWorker::RequestRestart(RequestRestart::default()));
+    }
+    let _successor = Peer::of_next_serving_worker(&mut master);
+    let Some(FromMaster::Disconnect(order)) = worker.hear() else { panic!("no order to go") };
+    assert_eq!((order.reason, order.timeout_ms), (DisconnectReason::Request, 27_000));
+    worker.say(&FromWorker::Disconnect(Drained {}));
+    assert_eq!(pid_in(&master.next("Worker disconnected")), first);
+    assert_eq!(master.count("Creating new worker"), 2);
+}
+
+#[test]
+fn a_listener_that_only_workers_wanted_is_closed_after_two_restarts_without_a_request() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "--settle-time", "0s"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    worker.say(&listen(1, Address::tcp(Some([127, 0, 0, 1].into()), 0)));
+    let Some(FromMaster::Listener(listener)) = worker.hear() else { panic!("no listener") };
+    drop(worker.take_fd());
+    worker.say(&FromWorker::Close(Close { key: listener.key.clone() }));
+    for restarts in 1..=2 {
+        assert_eq!(listeners(&master).len(), 1, "before restart {restarts}");
+        master.signal(Signal::SIGUSR2);
+        let successor = Peer::of_next_serving_worker(&mut master);
+        master.next("Restart complete");
+        drop(std::mem::replace(&mut worker, successor));
+    }
+    assert!(listeners(&master).is_empty());
+}
+
+fn listeners(master: &Master) -> Vec<ListenerStatus> {
+    let mut client = Peer::client(master);
+    client.say(&FromControl::Status(Status {}));
+    let mut listeners = Vec::new();
+    loop {
+        match client.hear() {
+            Some(ToControl::Listener(listener)) => listeners.push(listener),
+            Some(ToControl::Done(_)) => return listeners,
+            Some(_) => {}
+            None => panic!("no status"),
+        }
+    }
+}
