@@ -1,0 +1,125 @@
+'use strict'
+// Makes this process the master's worker where it can be one, and hands out the one worker object.
+
+const { EventEmitter } = require('node:events')
+const { isMainThread } = require('node:worker_threads')
+const { say } = require('./say.js')
+
+/** Shared by every copy of this package in the process, so that one connects and the others get the same object. */
+const INSTANCE = Symbol.for('dutch-master-worker')
+const VARIABLES = ['DUTCH_MASTER_SOCKET', 'DUTCH_MASTER_TOKEN', 'DUTCH_MASTER_WORKER_ID', 'DUTCH_MASTER_SLOT']
+/** How long Node's cluster child may take to disconnect when nothing of it is open. */
+const FINISH_MS = 1_000
+
+/** The API object; see index.d.ts. */
+class Worker extends EventEmitter {
+  #session
+  id = 0
+  generation = 0
+  slot = 0
+  standalone = true
+
+  constructor(session) {
+    super()
+    if (!session) return
+    this.#session = session
+    this.id = session.id
+    this.generation = session.generation
+    this.slot = session.slot
+    this.standalone = false
+  }
+
+  requestRestart(reason) {
+    this.#session?.requestRestart(reason)
+  }
+
+  ready() {
+    this.#session?.listening()
+  }
+
+  leave(reason) {
+    this.#session?.leave(reason)
+  }
+}
+
+function attach() {
+  if (!process[INSTANCE]) Object.defineProperty(process, INSTANCE, { value: create() })
+  return process[INSTANCE]
+}
+
+function create() {
+  const settings = takeSettings()
+  if (!settings) return new Worker()
+  if (process.send) {
+    say('this process has another parent, which it speaks to by IPC; it does not become a worker of dutch-master')
+    return new Worker()
+  }
+  try {
+    return connect(settings)
+  } catch (error) {
+    // Serving on without the master would look like success, and `listen` would hang.
+    say(`cannot become a worker of the master at ${settings.socket}: ${error.message}`)
+    process.exit(1)
+  }
+}
+
+/** What the environment says; taken out of it, so that no child of this process poses as the worker. */
+function takeSettings() {
+  if (!isMainThread || !process.env.DUTCH_MASTER_SOCKET) return undefined
+  const [socket, token] = VARIABLES.map((name) => process.env[name])
+  for (const name of VARIABLES) delete process.env[name]
+  return { socket, token: token ?? '', sdk: `node/${require('../package.json').version}` }
+}
+
+function connect(settings) {
+  const { Session } = require('./session.js')
+  const { Channel } = require('./channel.js')
+  const { Servers } = require('./servers.js')
+  const { childModule, answerer } = require('./cluster.js')
+
+  const session = new Session(settings)
+  const servers = new Servers()
+  const worker = new Worker(session)
+  const channel = new Channel(session, answerer(session), (reason) => session.leave(reason))
+  const child = childModule(session.id)
+  const cluster = child ?? require('./late-cluster.js').turnIntoChild(session)
+  if (!child) say('`cluster` was loaded before this package; require it first, or let the master preload it')
+
+  const getServer = cluster._getServer
+  cluster._getServer = function (server, ...rest) {
+    servers.add(server)
+    return getServer.call(this, server, ...rest)
+  }
+  cluster.worker.disconnect = function () {
+    this.state = 'disconnecting'
+    this.exitedAfterDisconnect = true
+    session.leave('cluster.worker.disconnect()')
+    return this
+  }
+
+  let drain
+  session.on('order', (order) => {
+    if (drain) return drain.hurry(order.timeoutMs)
+    cluster.worker.exitedAfterDisconnect = true
+    const { Drain } = require('./drain.js')
+    drain = new Drain(servers, order, () => finish(order))
+    worker.emit('disconnect', { reason: order.reason, deadline: new Date(Date.now() + order.timeoutMs) })
+  })
+  session.on('lost', () => say('the connection to the master was lost; serving on'))
+  session.on('problem', ({ code, message }) => say(`the master reports: ${message} (${code})`))
+  return worker
+
+  /** Nothing is open any more. Node's own disconnect comes last, and calls `process.disconnect()`. */
+  function finish() {
+    channel.drained = true
+    if (child) process.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'disconnect' })
+    else channel.disconnect()
+    setTimeout(() => channel.disconnect(), FINISH_MS).unref()
+    process.once('disconnect', () => {
+      // Nobody is there to send the SIGTERM that ends a worker.
+      if (!session.alive) setImmediate(() => process.exit(0))
+    })
+  }
+}
+
+module.exports = { attach }

@@ -1,0 +1,81 @@
+'use strict'
+// A listen query of Node's cluster child becomes a `listen` of the protocol, and the descriptor that comes back a handle of Node's.
+
+const net = require('node:net')
+const { closeSync } = require('node:fs')
+const { errno } = require('node:os').constants
+const { say } = require('./say.js')
+
+const IPV6_ONLY = 1 // UV_TCP_IPV6ONLY and UV_UDP_IPV6ONLY
+
+/** What the master refuses for reasons that have no errno name. */
+const CODES = { forbidden: 'EACCES', limit: 'EMFILE', stopping: 'ECANCELED', 'timed-out': 'ETIMEDOUT', disconnected: 'ENOTCONN', 'unknown-name': 'EADDRNOTAVAIL' }
+
+/**
+ * Asks the master for the listener of a query `{ address, port, addressType, fd, flags, backlog, index, data }`.
+ * `answer` gets `{ errno: 0, key, data, handle }` or `{ errno, data }`, errno negative as Node has it.
+ */
+function openHandle(session, query, answer) {
+  const refuse = (code) => answer({ errno: errnoOf(code), data: query.data })
+  // The number of a descriptor of the master, which has none to give away by number.
+  if (typeof query.fd === 'number' && query.fd >= 0) return setImmediate(refuse, 'ENOTSUP')
+  session.listen(requestOf(query), (reply) => {
+    if (reply.kind === 'refused') {
+      if (!(reply.code in errno)) say(`listening on ${query.address ?? '*'}:${query.port} was refused: ${reply.message}`)
+      return refuse(reply.code)
+    }
+    // It came after the order to go: nobody may start to accept now, and the master hears that it is not held.
+    if (session.ordered) {
+      closeSync(reply.fd)
+      return session.close(reply.key)
+    }
+    const handle = handleOf(query.addressType, reply.fd)
+    if (typeof handle === 'number') {
+      session.close(reply.key)
+      return answer({ errno: handle, data: query.data })
+    }
+    answer({ errno: 0, key: reply.key, data: parse(reply.data), handle })
+  })
+}
+
+function requestOf({ address, port, addressType, flags, backlog, index, data }) {
+  const options = { backlog: backlog > 0 ? backlog : undefined, data: data == null ? undefined : JSON.stringify(data) }
+  if (addressType === -1) return { kind: 'unix', path: address, ...options }
+  return {
+    kind: String(addressType).startsWith('udp') ? 'udp' : 'tcp',
+    host: address ?? undefined,
+    port: port ?? 0,
+    ipv6Only: Boolean(flags & IPV6_ONLY),
+    // Only for port 0: with a fixed one a server that closes and listens again is to get the same listener.
+    index: port ? undefined : index,
+    ...options,
+  }
+}
+
+/** The address that `listening` reports. */
+function addressOf({ address, port, addressType }) {
+  if (addressType === -1) return { kind: 'unix', path: address }
+  return { kind: String(addressType).startsWith('udp') ? 'udp' : 'tcp', host: address ?? undefined, port: port ?? undefined }
+}
+
+function handleOf(addressType, fd) {
+  // These two functions are deprecated for apps, which is what the warning would say.
+  const before = process.noDeprecation
+  process.noDeprecation = true
+  try {
+    if (addressType === 'udp4' || addressType === 'udp6') return require('node:dgram')._createSocketHandle(null, null, addressType, fd, 0)
+    return net._createServerHandle(null, null, null, fd)
+  } finally {
+    process.noDeprecation = before
+  }
+}
+
+function errnoOf(code) {
+  return -(errno[code] ?? errno[CODES[code]] ?? errno.EINVAL)
+}
+
+function parse(data) {
+  return data == null ? null : JSON.parse(data)
+}
+
+module.exports = { openHandle, addressOf }

@@ -1,0 +1,71 @@
+'use strict'
+// Every server of this process that listens by the master, and its open connections.
+
+const net = require('node:net')
+const { EventEmitter } = require('node:events')
+
+/**
+ * Events: `connection` (socket: one more was accepted), `session` (an HTTP/2 session began), `change` (a connection or a server is gone).
+ */
+class Servers extends EventEmitter {
+  /** net.Server → { sockets, sessions } */
+  #servers = new Map()
+  #datagramSockets = new Set()
+
+  /** Adds a server, or a datagram socket, that asks to listen. */
+  add(server) {
+    if (this.#servers.has(server)) return
+    if (!(server instanceof net.Server)) return void this.#addTo(this.#datagramSockets, server)
+    const connections = { sockets: new Set(), sessions: new Set() }
+    this.#servers.set(server, connections)
+    const accept = (socket) => {
+      this.#addTo(connections.sockets, socket)
+      this.emit('connection', socket)
+    }
+    // Over TLS the socket that requests come on takes the place of the one that was accepted.
+    const secure = (socket) => {
+      connections.sockets.delete(socket._parent)
+      accept(socket)
+    }
+    const session = (session) => {
+      this.#addTo(connections.sessions, session)
+      this.emit('session', session)
+    }
+    server.on('connection', accept).on('secureConnection', secure).on('session', session)
+    server.once('close', () => {
+      server.off('connection', accept).off('secureConnection', secure).off('session', session)
+      this.#servers.delete(server)
+      this.emit('change')
+    })
+  }
+
+  has(server) {
+    return this.#servers.has(server)
+  }
+
+  /** Entries [server, { sockets, sessions }]. */
+  [Symbol.iterator]() {
+    return this.#servers[Symbol.iterator]()
+  }
+
+  get datagramSockets() {
+    return [...this.#datagramSockets]
+  }
+
+  /** Connections that are open. */
+  get open() {
+    let open = 0
+    for (const { sockets } of this.#servers.values()) open += sockets.size
+    return open
+  }
+
+  #addTo(set, object) {
+    set.add(object)
+    object.once('close', () => {
+      set.delete(object)
+      this.emit('change')
+    })
+  }
+}
+
+module.exports = { Servers }

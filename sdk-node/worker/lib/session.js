@@ -1,0 +1,79 @@
+'use strict'
+// The session with the master: a thin object over the addon. Requests go out by methods, what the master says comes in as events.
+
+const { EventEmitter } = require('node:events')
+
+/**
+ * Events: `order` ({ reason, timeoutMs }), `lost` (the connection ended without an order), `problem` ({ code, message }).
+ */
+class Session extends EventEmitter {
+  #connection
+  #asked = new Map()
+  #nextSeq = 0
+  /** There has been an order to go. */
+  ordered = false
+  /** The connection is open. */
+  alive = true
+
+  /** Blocks until the master has answered; throws where it does not. */
+  constructor(settings) {
+    super()
+    const { connect } = require('../binding.js')
+    this.#connection = connect(settings, (event) => this.#heard(event))
+    const { id, generation, slot } = this.#connection.identity()
+    Object.assign(this, { id, generation, slot })
+  }
+
+  /** Asks for a listener; `answer` gets `{ fd, key, data }` or `{ code, message }`. */
+  listen(request, answer) {
+    const seq = this.#nextSeq++
+    this.#asked.set(seq, answer)
+    this.#connection.listen(seq, request)
+  }
+
+  listening(address) {
+    this.#connection.listening(address)
+  }
+
+  close(key) {
+    this.#connection.close(key)
+  }
+
+  requestRestart(reason) {
+    this.#connection.requestRestart(reason)
+  }
+
+  leave(reason) {
+    this.#connection.leave(reason)
+  }
+
+  message(json) {
+    this.#connection.message(json)
+  }
+
+  drained() {
+    this.#connection.drained()
+  }
+
+  #heard(event) {
+    switch (event.kind) {
+      case 'listener':
+      case 'refused': {
+        const answer = this.#asked.get(event.seq)
+        this.#asked.delete(event.seq)
+        return answer(event)
+      }
+      case 'order':
+        this.ordered = true
+        return this.emit('order', event)
+      case 'disconnected':
+        this.alive = false
+        if (!event.ordered) this.emit('lost')
+        return
+      case 'error':
+        return this.emit('problem', event)
+    }
+  }
+}
+
+module.exports = { Session }

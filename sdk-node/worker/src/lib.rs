@@ -1,0 +1,103 @@
+//! The Node addon: an adapter over the crate `dutch-master-worker`. Every export forwards; what it means to Node is in `lib/*.js`.
+
+mod report;
+mod target;
+
+use std::sync::Arc;
+
+use dutch_master_worker::{Settings, Worker};
+use napi::bindgen_prelude::Function;
+use napi_derive::napi;
+
+use report::{Outlet, REPORTS_MAX, Report, tell, with_causes};
+use target::Target;
+
+/// How to reach the master.
+#[napi(object)]
+pub struct Connect {
+    pub socket: String,
+    pub token: String,
+    pub sdk: String,
+}
+
+/// Who this worker is to the master.
+#[napi(object)]
+pub struct Identity {
+    pub id: u32,
+    pub generation: u32,
+    pub slot: u32,
+}
+
+/// The session with the master.
+#[napi]
+pub struct Connection {
+    worker: Worker,
+    outlet: Arc<Outlet>,
+}
+
+/// Connects, and blocks until the master has answered.
+#[napi]
+pub fn connect(settings: Connect, on_report: Function<'_, Report, ()>) -> napi::Result<Connection> {
+    let outlet: Outlet = on_report.build_threadsafe_function().callee_handled::<false>().weak::<true>().max_queue_size::<REPORTS_MAX>().build()?;
+    let outlet = Arc::new(outlet);
+    let settings = Settings { sdk: settings.sdk, ..Settings::new(settings.socket, settings.token) };
+    let worker = Worker::connect(settings).map_err(|error| napi::Error::from_reason(with_causes(&error)))?;
+    let reports = Arc::clone(&outlet);
+    worker.on_event(move |event| tell(&reports, event.into()));
+    Ok(Connection { worker, outlet })
+}
+
+#[napi]
+impl Connection {
+    /// Who this worker is.
+    #[napi]
+    pub fn identity(&self) -> Identity {
+        Identity { id: self.worker.id(), generation: self.worker.generation(), slot: self.worker.slot() }
+    }
+
+    /// Asks for a listener; a report `listener` or `refused` with the same `seq` answers.
+    #[napi]
+    pub fn listen(&self, seq: u32, target: Target) {
+        let outlet = Arc::clone(&self.outlet);
+        match target.into_request() {
+            Some(request) => self.worker.listen_then(request, move |answer| tell(&outlet, Report::answer(seq, answer))),
+            None => tell(&outlet, Report::refused(seq, "EINVAL", "this is no address".into())),
+        }
+    }
+
+    /// Says that this worker serves.
+    #[napi]
+    pub fn listening(&self, target: Option<Target>) {
+        self.worker.listening(target.as_ref().and_then(Target::address));
+    }
+
+    /// Says that a listener is no longer held.
+    #[napi]
+    pub fn close(&self, key: String) {
+        self.worker.close(&key);
+    }
+
+    /// Asks to be replaced.
+    #[napi]
+    pub fn request_restart(&self, reason: Option<String>) {
+        self.worker.request_restart(reason.as_deref());
+    }
+
+    /// Ends the service; a report `order` follows.
+    #[napi]
+    pub fn leave(&self, reason: Option<String>) {
+        self.worker.leave(reason.as_deref());
+    }
+
+    /// Passes on what an app sends; false where it is too long.
+    #[napi]
+    pub fn message(&self, json: String) -> bool {
+        self.worker.message(&json).is_ok()
+    }
+
+    /// Says that nothing is open any more.
+    #[napi]
+    pub fn drained(&self) {
+        self.worker.drained();
+    }
+}

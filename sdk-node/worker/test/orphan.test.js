@@ -1,0 +1,41 @@
+'use strict'
+// A worker whose master is gone serves on; if no master comes back it drains and exits, and never holds a port for ever.
+
+const assert = require('node:assert/strict')
+const { test } = require('node:test')
+const { start, Client } = require('./harness.js')
+
+async function orphan(t, orphanTimeout) {
+  const pool = start(t, 'http.js', { options: ['--orphan-timeout', orphanTimeout], env: { HOLD: '1' } })
+  const { port, pid } = await pool.hears('listening')
+  await pool.logs('Worker listening')
+  pool.child.kill('SIGKILL')
+  await pool.complains(/connection to the master was lost; serving on/)
+  return { pool, port, pid }
+}
+
+test('a worker serves on without its master, still connected as far as the app can see', async (t) => {
+  const { pool, port } = await orphan(t, '60s')
+  const client = await Client.connect(t, port)
+  assert.deepEqual(await client.get('/').response(), { status: 200, connection: 'keep-alive', body: 'hello' })
+  assert.ok(!pool.said.all.some(({ event }) => event === 'disconnect' || event === 'exit'))
+})
+
+test('what the app sends meanwhile harms nobody', async (t) => {
+  const { port } = await orphan(t, '60s')
+  const client = await Client.connect(t, port)
+  assert.equal((await client.get('/restart').response()).body, 'false ERR_IPC_CHANNEL_CLOSED')
+  assert.equal((await client.get('/').response()).status, 200)
+})
+
+test('after the orphan timeout it drains, disconnects and exits 0', async (t) => {
+  const { pool, port } = await orphan(t, '1s')
+  const client = await Client.connect(t, port)
+  client.get('/wait')
+  const go = await Client.connect(t, port)
+  assert.equal((await pool.hears('order')).reason, 'orphaned')
+  await go.get('/go').response()
+  assert.deepEqual(await client.response(), { status: 200, connection: 'close', body: 'waited' })
+  await pool.hears('disconnect')
+  assert.equal((await pool.hears('exit')).code, 0)
+})

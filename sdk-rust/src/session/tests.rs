@@ -1,0 +1,284 @@
+//! The session's rules, with bytes in and outputs out.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use dutch_master_protocol::codec::encode;
+use dutch_master_protocol::message::{
+    Close, Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Leaving, Listener as ListenerMessage, ReturnListener, Welcome, codes,
+};
+
+use super::{Output, Session, Violation};
+use crate::limits::{LISTEN_TIMEOUT, LISTENS_MAX, ORPHAN_TIMEOUT};
+use crate::order::Reason;
+use crate::request::ListenRequest;
+use crate::worker::ListenError;
+
+/// A session and the time it believes in.
+struct World {
+    session: Session,
+    now: Instant,
+}
+
+impl World {
+    fn greeting() -> World {
+        World { session: Session::new(), now: Instant::now() }
+    }
+
+    fn open() -> World {
+        let mut world = World::greeting();
+        world.feed(&frame(&welcome())).unwrap();
+        assert!(matches!(world.outputs()[..], [Output::Welcome(_)]));
+        world
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        self.feed_with(bytes, Vec::new())
+    }
+
+    fn feed_with(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(), Violation> {
+        self.session.received(self.now, bytes, fds, false)
+    }
+
+    fn listen(&mut self, request: impl Into<ListenRequest>) -> u64 {
+        self.session.listen(self.now, request.into()).unwrap().seq
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.session.expire(self.now);
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.session.poll_output()).collect()
+    }
+}
+
+fn frame(message: &FromMaster) -> Vec<u8> {
+    encode(message).unwrap()
+}
+
+fn welcome() -> FromMaster {
+    FromMaster::Welcome(Welcome { protocol: 1, worker: 7, orphan_timeout_ms: Some(60_000), ..Welcome::default() })
+}
+
+fn handing_over(seq: u64, fds: u8) -> Vec<u8> {
+    let mut bytes = frame(&FromMaster::Listener(ListenerMessage { seq, key: format!("key {seq}"), name: None, data: None, address: None, fds }));
+    bytes.resize(bytes.len() + usize::from(fds), 0);
+    bytes
+}
+
+fn go(reason: DisconnectReason, timeout_ms: u64) -> Vec<u8> {
+    frame(&FromMaster::Disconnect(Disconnect { reason, timeout_ms }))
+}
+
+fn fd() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+#[test]
+fn frames_may_be_split_at_every_byte() {
+    let mut bytes = frame(&welcome());
+    let with_fd = bytes.len() + handing_over(1, 1).len() - 1;
+    bytes.extend(handing_over(1, 1));
+    bytes.extend(go(DisconnectReason::Restart, 1_000));
+    for cut in 1..bytes.len() {
+        let mut world = World::greeting();
+        // Requests are only made after `welcome`, but it need not be read in one piece with what follows.
+        world.listen(1);
+        for (part, start) in [(&bytes[..cut], 0), (&bytes[cut..], cut)] {
+            let carries = (start..start + part.len()).contains(&with_fd);
+            world.feed_with(part, carries.then(fd).into_iter().collect()).unwrap();
+        }
+        assert!(matches!(world.outputs()[..], [Output::Welcome(_), Output::Listen(1, Ok(_)), Output::Order(_)]), "cut at {cut}");
+    }
+}
+
+#[test]
+fn two_listeners_in_one_read_get_their_descriptors_in_order_of_arrival() {
+    let mut world = World::open();
+    let (first, second) = (world.listen(1), world.listen(2));
+    let fds = [File::open("/dev/null").unwrap(), File::open("/dev/zero").unwrap()].map(OwnedFd::from);
+    let numbers = fds.each_ref().map(AsRawFd::as_raw_fd);
+    world.feed_with(&[handing_over(second, 1), handing_over(first, 1)].concat(), fds.into()).unwrap();
+    let mut got = Vec::new();
+    for output in world.outputs() {
+        let Output::Listen(seq, Ok(listener)) = output else { panic!("{output:?}") };
+        got.push((seq, listener.into_fd().as_raw_fd()));
+    }
+    assert_eq!(got, [(second, numbers[0]), (first, numbers[1])]);
+}
+
+#[test]
+fn a_descriptor_may_arrive_before_the_message_that_announced_it_is_complete() {
+    let mut world = World::open();
+    let seq = world.listen(1);
+    let bytes = handing_over(seq, 1);
+    world.feed_with(&bytes[..10], vec![fd()]).unwrap();
+    world.feed(&bytes[10..]).unwrap();
+    assert!(matches!(world.outputs()[..], [Output::Listen(1, Ok(_))]));
+}
+
+#[test]
+fn an_unannounced_descriptor_breaks_the_protocol() {
+    let mut world = World::open();
+    let error = world.feed_with(&go(DisconnectReason::Stop, 1), vec![fd()]).unwrap_err();
+    assert_eq!(error.code(), codes::BAD_DESCRIPTORS);
+}
+
+#[test]
+fn a_wrong_number_of_descriptors_breaks_the_protocol() {
+    let none = World::open().feed(&handing_over(1, 1));
+    let two = World::open().feed_with(&handing_over(1, 1), vec![fd(), fd()]);
+    let announced = World::open().feed_with(&handing_over(1, 2), vec![fd(), fd()]);
+    let mut world = World::open();
+    let truncated = world.session.received(world.now, &handing_over(1, 1), vec![fd()], true);
+    for result in [none, two, announced, truncated] {
+        assert_eq!(result.unwrap_err().code(), codes::BAD_DESCRIPTORS);
+    }
+}
+
+#[test]
+fn a_byte_that_is_not_zero_carries_no_descriptor() {
+    let mut world = World::open();
+    let mut bytes = handing_over(1, 1);
+    *bytes.last_mut().unwrap() = 1;
+    assert_eq!(world.feed_with(&bytes, vec![fd()]).unwrap_err().code(), codes::BAD_DESCRIPTORS);
+}
+
+#[test]
+fn nothing_but_errors_comes_before_welcome_and_no_second_one_after() {
+    assert_eq!(World::greeting().feed(&go(DisconnectReason::Stop, 1)), Err(Violation::Unexpected("disconnect")));
+    assert_eq!(World::greeting().feed(&handing_over(1, 1)), Err(Violation::Unexpected("listener")));
+    assert_eq!(World::open().feed(&frame(&welcome())), Err(Violation::Unexpected("welcome")));
+}
+
+#[test]
+fn another_version_is_refused() {
+    let other = FromMaster::Welcome(Welcome { protocol: 2, ..Welcome::default() });
+    assert_eq!(World::greeting().feed(&frame(&other)), Err(Violation::Version(2)));
+}
+
+#[test]
+fn malformed_bytes_break_the_protocol_and_unknown_events_do_not() {
+    assert_eq!(World::open().feed(&[0, 0, 0, 0]).unwrap_err().code(), codes::MALFORMED);
+    assert_eq!(World::open().feed(&[1, 0, 0, 0]).unwrap_err().code(), codes::TOO_LARGE);
+    let unknown = b"\0\0\0\x0c\x81\xa5event\xa4news";
+    let mut world = World::open();
+    world.feed(unknown).unwrap();
+    assert!(world.outputs().is_empty());
+}
+
+#[test]
+fn a_refused_request_says_why() {
+    let mut world = World::open();
+    let seq = world.listen(80);
+    let refusal = ErrorMessage { seq: Some(seq), code: "EADDRINUSE".into(), message: "taken".into() };
+    world.feed(&frame(&FromMaster::Error(refusal))).unwrap();
+    match &world.outputs()[..] {
+        [Output::Listen(_, Err(error @ ListenError::Refused { .. }))] => assert_eq!(error.code(), "EADDRINUSE"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_without_answer_times_out_and_a_late_listener_is_closed() {
+    let mut world = World::open();
+    let seq = world.listen(80);
+    assert_eq!(world.session.poll_deadline(), Some(world.now + LISTEN_TIMEOUT));
+    world.pass(LISTEN_TIMEOUT - Duration::from_millis(1));
+    assert!(world.outputs().is_empty());
+    world.pass(Duration::from_millis(1));
+    assert!(matches!(world.outputs()[..], [Output::Listen(1, Err(ListenError::Timeout))]));
+    world.feed_with(&handing_over(seq, 1), vec![fd()]).unwrap();
+    assert!(matches!(&world.outputs()[..], [Output::Say(FromWorker::Close(Close { key }))] if key == "key 1"));
+}
+
+#[test]
+fn requests_without_an_answer_are_limited() {
+    let mut world = World::open();
+    (0..LISTENS_MAX).for_each(|_| _ = world.listen(80));
+    assert!(matches!(world.session.listen(world.now, 80.into()), Err(ListenError::TooMany)));
+}
+
+#[test]
+fn requests_for_port_0_are_counted() {
+    let mut world = World::open();
+    let mut index = |request: ListenRequest| world.session.listen(world.now, request).unwrap().index;
+    assert_eq!([index(0.into()), index(80.into()), index("127.0.0.1:0".into()), index(ListenRequest::from(0).index(9))], [Some(0), None, Some(1), Some(9)]);
+}
+
+#[test]
+fn a_request_to_give_a_listener_back_is_answered() {
+    let mut world = World::open();
+    world.feed(&frame(&FromMaster::ReturnListener(ReturnListener { seq: 4, key: "k".into() }))).unwrap();
+    assert!(matches!(&world.outputs()[..], [Output::Say(FromWorker::Error(error))] if error.seq == Some(4) && error.code == codes::UNSUPPORTED));
+}
+
+#[test]
+fn the_deadline_of_an_order_only_moves_earlier_and_its_first_reason_stays() {
+    let mut world = World::open();
+    for (reason, timeout_ms, left) in [(DisconnectReason::Restart, 5_000, 5_000), (DisconnectReason::Stop, 9_000, 5_000), (DisconnectReason::Stop, 100, 100)] {
+        world.feed(&go(reason, timeout_ms)).unwrap();
+        let order = world.session.order().unwrap();
+        assert_eq!((order.reason, order.deadline), (Reason::Restart, world.now + Duration::from_millis(left)));
+    }
+    assert_eq!(world.outputs().len(), 2, "an order that changes nothing is not told");
+}
+
+#[test]
+fn an_order_without_an_end_is_an_order() {
+    let mut world = World::open();
+    world.feed(&go(DisconnectReason::Restart, 1 << 53)).unwrap();
+    assert!(world.session.order().is_some());
+}
+
+#[test]
+fn leaving_is_said_once_and_is_an_order_like_any_other() {
+    let mut world = World::open();
+    world.session.leave(world.now, Some("tired".into()));
+    world.session.leave(world.now, None);
+    assert!(
+        matches!(&world.outputs()[..], [Output::Say(FromWorker::Leaving(Leaving { reason: Some(_) })), Output::Order(order)] if order.reason == Reason::Leaving)
+    );
+}
+
+#[test]
+fn the_end_of_the_connection_fails_what_waits() {
+    let mut world = World::open();
+    world.listen(80);
+    world.session.ended(world.now);
+    world.session.ended(world.now);
+    assert!(matches!(world.outputs()[..], [Output::Listen(1, Err(ListenError::Disconnected)), Output::Ended { ordered: false }]));
+    assert!(matches!(world.session.listen(world.now, 80.into()), Err(ListenError::Disconnected)));
+}
+
+#[test]
+fn an_orphan_serves_for_the_orphan_timeout_and_then_has_to_go() {
+    let mut world = World::open();
+    world.session.ended(world.now);
+    world.pass(Duration::from_millis(59_999));
+    assert!(matches!(world.outputs()[..], [Output::Ended { .. }]));
+    world.pass(Duration::from_millis(1));
+    assert!(matches!(world.outputs()[..], [Output::Order(order)] if order.reason == Reason::Orphaned && order.deadline == world.now + ORPHAN_TIMEOUT));
+    assert_eq!(world.session.poll_deadline(), None);
+}
+
+#[test]
+fn an_orphan_without_a_timeout_serves_for_ever() {
+    let mut world = World::greeting();
+    world.feed(&frame(&FromMaster::Welcome(Welcome { protocol: 1, ..Welcome::default() }))).unwrap();
+    world.session.ended(world.now);
+    assert_eq!(world.session.poll_deadline(), None);
+}
+
+#[test]
+fn after_an_order_the_end_of_the_connection_changes_nothing() {
+    let mut world = World::open();
+    world.feed(&go(DisconnectReason::Restart, 5_000)).unwrap();
+    let order = world.session.order();
+    world.session.ended(world.now);
+    assert_eq!((world.session.poll_deadline(), world.session.order()), (None, order));
+    assert!(matches!(world.outputs()[..], [Output::Order(_), Output::Ended { ordered: true }]));
+}

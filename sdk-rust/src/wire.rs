@@ -1,0 +1,124 @@
+//! Bytes to and from the master: connecting, bounded writes from any thread, and waiting with a deadline.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dutch_master_protocol::codec;
+use dutch_master_protocol::message::FromWorker;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::limits::{WELCOME_TIMEOUT, WRITE_TIMEOUT};
+
+/// Connects; a master whose queue is full must not block the worker for ever.
+pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(WELCOME_TIMEOUT))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The socket: read by one thread, written by any.
+pub(crate) struct Wire {
+    socket: UnixStream,
+    /// Held while a frame is written, since frames must not mix.
+    writing: Mutex<()>,
+}
+
+impl Wire {
+    pub(crate) fn new(socket: UnixStream) -> Wire {
+        Wire { socket, writing: Mutex::new(()) }
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Ends the connection in both directions.
+    pub(crate) fn shutdown(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both); // It fails when the peer ended it first.
+    }
+
+    /// Writes one message, or ends the connection: half a frame would garble everything after it.
+    pub(crate) fn say(&self, message: &FromWorker) -> io::Result<()> {
+        let frame = codec::encode(message).map_err(|malformed| io::Error::new(io::ErrorKind::InvalidInput, malformed))?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(&frame, Instant::now() + WRITE_TIMEOUT).inspect_err(|_| self.shutdown())
+    }
+
+    fn write(&self, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match send(self.socket.as_raw_fd(), bytes, no_sigpipe()) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    let mut fds = [PollFd::new(self.socket(), PollFlags::POLLOUT)];
+                    match poll(&mut fds, timeout(Some(until))) {
+                        Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The program may have SIGPIPE at its default, for example inside another runtime; where there is no such flag, the socket itself is told (socket2 does).
+fn no_sigpipe() -> MsgFlags {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return MsgFlags::MSG_NOSIGNAL;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return MsgFlags::empty();
+}
+
+/// Wakes the session thread out of [`wait`].
+pub(crate) struct Waker(UnixStream);
+
+impl Waker {
+    /// The waker, and what it makes readable.
+    pub(crate) fn new() -> io::Result<(Waker, UnixStream)> {
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        Ok((Waker(waker), woken))
+    }
+
+    pub(crate) fn wake(&self) {
+        let _ = (&self.0).write(&[0]); // It fails when it is full, and then the thread is awake anyway.
+    }
+}
+
+/// Waits until `socket` is readable (true), or somebody woke us, or the deadline is over.
+pub(crate) fn wait(socket: Option<BorrowedFd<'_>>, woken: Option<&UnixStream>, until: Option<Instant>) -> bool {
+    let mut fds: Vec<PollFd<'_>> = woken.map(AsFd::as_fd).into_iter().chain(socket).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    loop {
+        match poll(&mut fds, timeout(until)) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            // Out of memory, most likely: try again, but do not spin.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    if let Some(mut woken) = woken.filter(|_| fds[0].any().unwrap_or(true)) {
+        let _ = woken.read(&mut [0; 64]); // Should more be there, it wakes once more.
+    }
+    socket.is_some() && fds.last().is_some_and(|fd| fd.any().unwrap_or(true))
+}
+
+/// Rounded up, so that the deadline is over when the time is.
+fn timeout(until: Option<Instant>) -> PollTimeout {
+    let Some(until) = until else { return PollTimeout::NONE };
+    let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}

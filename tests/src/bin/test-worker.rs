@@ -1,0 +1,192 @@
+//! A worker that does exactly what its arguments say, word by word, over the bare protocol; no SDK. With `@FILE` the words come from a file.
+//!
+//! `test-worker hello listen listening serve drained hang` is a good one; `test-worker hello exit:7` crashes after `hello`.
+
+use std::env::VarError;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, exit};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dutch_master_protocol::codec::{FrameDecoder, encode};
+use dutch_master_protocol::message::{Drained, FromMaster, FromWorker, Hello, Leaving, Listen, Listening, RequestRestart, VERSION, Welcome};
+use dutch_master_protocol::{codec, env, socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let script = match words.first().and_then(|word| word.strip_prefix('@')) {
+        Some(file) => std::fs::read_to_string(file)?,
+        None => words.join(" "),
+    };
+    let mut worker = Worker::default();
+    for word in script.split_whitespace() {
+        let (step, argument) = word.split_once(':').unwrap_or((word, ""));
+        worker.step(step, argument)?;
+    }
+    Ok(())
+}
+
+/// What the worker has by now.
+#[derive(Default)]
+struct Worker {
+    master: Option<Master>,
+    welcome: Welcome,
+    listener: Option<TcpListener>,
+    ordered: bool,
+}
+
+/// The connection to the master.
+struct Master {
+    socket: UnixStream,
+    decoder: FrameDecoder,
+    fds: Vec<OwnedFd>,
+}
+
+impl Worker {
+    fn step(&mut self, step: &str, argument: &str) -> Result<()> {
+        match step {
+            "exit" => exit(argument.parse()?),
+            "sleep" => thread::sleep(Duration::from_millis(argument.parse()?)),
+            "hang" => loop {
+                thread::park();
+            },
+            "ignore-term" => ignore_term()?,
+            // A process of the same group that only SIGKILL ends.
+            "child" => drop(Command::new(std::env::current_exe()?).args(["ignore-term", "hang"]).spawn()?),
+            "hello" => self.hello()?,
+            "listen" => self.listen()?,
+            "listening" => self.say(&FromWorker::Listening(Listening::default()))?,
+            // Accepts until the order to go, or for so many milliseconds.
+            "serve" => self.serve(argument.parse().map(Duration::from_millis).ok())?,
+            "ask" => self.say(&FromWorker::RequestRestart(RequestRestart::default()))?,
+            "leave" => self.say(&FromWorker::Leaving(Leaving::default()))?,
+            "drained" => {
+                self.listener = None;
+                self.say(&FromWorker::Disconnect(Drained::default()))?;
+            }
+            // Ends the connection to the master and lives on.
+            "drop" => self.master = None,
+            _ => return Err(format!("no such step: {step}").into()),
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: &FromWorker) -> Result<()> {
+        let master = self.master.as_mut().ok_or("not connected")?;
+        Ok(master.socket.write_all(&encode(message)?)?)
+    }
+
+    fn hello(&mut self) -> Result<()> {
+        let path = std::env::var(env::SOCKET)?;
+        self.master = Some(Master { socket: UnixStream::connect(path)?, decoder: FrameDecoder::default(), fds: Vec::new() });
+        let token = match std::env::var(env::TOKEN) {
+            Err(VarError::NotPresent) => None,
+            token => Some(token?),
+        };
+        self.say(&FromWorker::Hello(Hello { protocol: VERSION, token, sdk: Some("test".into()), pid: Some(std::process::id()), ..Hello::default() }))?;
+        let FromMaster::Welcome(welcome) = self.hear()? else { return Err("no welcome".into()) };
+        self.welcome = welcome;
+        Ok(())
+    }
+
+    /// Asks for the first configured listener.
+    fn listen(&mut self) -> Result<()> {
+        let name = self.welcome.names.first().cloned().ok_or("no listener is configured")?;
+        self.say(&FromWorker::Listen(Listen { seq: 1, name: Some(name), ..Listen::default() }))?;
+        while self.listener.is_none() {
+            match self.hear()? {
+                FromMaster::Listener(_) => {
+                    let master = self.master.as_mut().ok_or("not connected")?;
+                    self.listener = Some(master.descriptor()?.into());
+                }
+                FromMaster::Disconnect(_) => self.ordered = true,
+                FromMaster::Error(error) => return Err(error.message.into()),
+                FromMaster::Welcome(_) | FromMaster::ReturnListener(_) | FromMaster::Unknown => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self) -> Result<FromMaster> {
+        self.master.as_mut().ok_or("not connected")?.hear()
+    }
+
+    fn serve(&mut self, time: Option<Duration>) -> Result<()> {
+        let until = time.map(|time| Instant::now() + time);
+        let body = std::env::current_dir()?.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        while !self.ordered {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(());
+            }
+            let master = self.master.as_ref().ok_or("not connected")?;
+            let mut fds = vec![PollFd::new(master.socket.as_fd(), PollFlags::POLLIN)];
+            fds.extend(self.listener.as_ref().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+            poll(&mut fds, left.map_or(PollTimeout::NONE, |left| (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX)))?;
+            let [spoken, knocked] = [fds.first(), fds.get(1)].map(|fd| fd.and_then(PollFd::any).unwrap_or(false));
+            if spoken {
+                self.ordered |= matches!(self.hear()?, FromMaster::Disconnect(_));
+            }
+            if knocked && let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
+                let _gone = answer(stream, &body);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Master {
+    fn hear(&mut self) -> Result<FromMaster> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(codec::decode(frame)?);
+            }
+            self.read()?;
+        }
+    }
+
+    /// The descriptor behind a frame that announced it.
+    fn descriptor(&mut self) -> Result<OwnedFd> {
+        while self.decoder.next_byte().is_none() {
+            self.read()?;
+        }
+        self.fds.pop().ok_or_else(|| "a zero byte without a descriptor".into())
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut buffer = [0; 4_096];
+        let received = socket::receive(self.socket.as_fd(), &mut buffer)?;
+        if received.bytes == 0 {
+            return Err("the master has ended the connection".into());
+        }
+        self.fds.extend(received.fds);
+        self.decoder.push(&buffer[..received.bytes]);
+        Ok(())
+    }
+}
+
+/// Answers one request with the name of the worker's folder, which tells the release.
+fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        request.push(byte[0]);
+    }
+    stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+}
+
+#[allow(unsafe_code)]
+fn ignore_term() -> nix::Result<()> {
+    // SAFETY: ignoring a signal runs no handler.
+    unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }.map(drop)
+}
