@@ -14,23 +14,30 @@ pub(super) struct Backoff {
     last_failure: Time,
     retry_at: Option<Time>,
     one_at_a_time: bool,
+    /// A delay that nobody has been told of.
+    unreported_ms: Option<u64>,
     /// Part of a thousand to add to the next delay, drawn by the shell.
     jitter: u16,
 }
 
 impl Backoff {
-    /// A start failed. Returns the delay, where there is one.
-    pub(super) fn failed(&mut self, now: Time) -> Option<u64> {
+    /// A start failed.
+    pub(super) fn failed(&mut self, now: Time) {
         self.failures = self.failures.saturating_add(1);
         self.last_failure = now;
-        let repeats = self.failures.checked_sub(2)?;
+        let Some(repeats) = self.failures.checked_sub(2) else { return };
         let base = (0..repeats).try_fold(FIRST_DELAY_MS, |delay, _| if delay < LONGEST_DELAY_MS { Ok(delay * 3 / 2) } else { Err(delay) });
         let (Ok(base) | Err(base)) = base;
         let base = base.min(LONGEST_DELAY_MS);
         let delay = base + base * u64::from(self.jitter) / 1000;
         self.retry_at = Some(now.after(delay));
         self.one_at_a_time = true;
-        Some(delay)
+        self.unreported_ms = Some(delay);
+    }
+
+    /// The delay that began since this was last called. Apart from `failed`, because the failure may be the one that ends all trying.
+    pub(super) fn take_unreported(&mut self) -> Option<u64> {
+        self.unreported_ms.take()
     }
 
     /// A worker runs: the others may follow.

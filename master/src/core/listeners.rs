@@ -156,10 +156,6 @@ impl Registry {
 
     /// A configured listener at the same address serves a request for it, whatever its name; a nil host matches the only configured listener on its port.
     fn key_for(&self, address: &Address, index: u32) -> Key {
-        let key = key_of(address, index);
-        if self.entries.contains_key(&key) || address.port == Some(0) {
-            return key;
-        }
         let configured = || self.entries.iter().filter(|(_, entry)| entry.configured && entry.address.kind == address.kind);
         let same = configured().find(|(_, entry)| {
             let there = &entry.address;
@@ -170,7 +166,7 @@ impl Registry {
             (Some(one), None) => Some(one),
             _ => None,
         };
-        same.or(only_one).map_or(key, |(key, _)| key.clone())
+        same.or(only_one).map_or_else(|| key_of(address, index), |(key, _)| key.clone())
     }
 }
 

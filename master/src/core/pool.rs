@@ -334,9 +334,7 @@ impl Pool {
 
     fn count_failure(&mut self, now: Time, why: Failure) {
         self.last_failure = Some(why);
-        if let Some(delay_ms) = self.backoff.failed(now) {
-            self.report(Report::BackingOff { failures: self.backoff.failures, delay_ms });
-        }
+        self.backoff.failed(now);
     }
 
     fn count_wave(&mut self, worker: &Worker, why: Failure) {

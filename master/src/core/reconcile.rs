@@ -22,6 +22,9 @@ impl Pool {
             self.tell_to_go(now, worker, why);
         }
         self.spawn_missing(now);
+        if let Some(delay_ms) = self.backoff.take_unreported() {
+            self.report(Report::BackingOff { failures: self.backoff.failures, delay_ms });
+        }
         self.complete_a_finished_restart();
     }
 
@@ -41,7 +44,9 @@ impl Pool {
         let (target, attempts) = (restart.target, restart.failed_waves);
         let why = self.last_failure.clone().unwrap_or(Failure::Disconnected);
         if let Some(fallback) = self.fallback(target) {
-            self.committed = Some(fallback);
+            if self.committed.replace(fallback) != Some(fallback) {
+                self.report(Report::Committed { generation: fallback });
+            }
             self.given_up = Some((target, why.clone()));
             self.backoff.clear();
             self.end_restart(EndOfRestart::GivenUp { attempts, why });

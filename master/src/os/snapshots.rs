@@ -42,8 +42,9 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Fixes a generation as things are now.
-    pub(super) fn take(&mut self, generation: GenerationId, added: &[(String, String)]) {
+    /// Fixes a generation as things are now. Of the others the committed one stays, and those that still have workers: those that were given up or superseded would pile up.
+    pub(super) fn take(&mut self, generation: GenerationId, added: &[(String, String)], has_workers: impl Fn(GenerationId) -> bool) {
+        self.by_generation.retain(|other, snapshot| snapshot.is_committed || has_workers(*other));
         let snapshot = Snapshot { environment: environment(std::env::vars_os(), added), ..Snapshot::default() };
         self.by_generation.insert(generation, snapshot);
     }
@@ -112,6 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_up_is_forgotten_when_its_workers_are_gone() {
+        let mut snapshots = Snapshots::default();
+        for generation in 1..=4 {
+            snapshots.take(generation, &[], |other| other == 3);
+            if generation == 1 {
+                snapshots.commit(1);
+            }
+        }
+        assert_eq!(snapshots.by_generation.keys().copied().collect::<Vec<_>>(), [1, 3, 4]);
+    }
+
+    #[test]
     fn a_link_that_moved_is_followed_and_the_committed_directory_is_where_it_pointed_before() {
         let folder = std::env::temp_dir().join(format!("dm-snapshots-{}", std::process::id()));
         let (one, two, current) = (folder.join("one"), folder.join("two"), folder.join("current"));
@@ -122,12 +135,12 @@ mod tests {
         symlink(&one, &current).unwrap();
         let mut snapshots = Snapshots::default();
         let place = |snapshots: &mut Snapshots, generation, wanted| snapshots.directory(generation, wanted, &current).unwrap();
-        snapshots.take(1, &[]);
+        snapshots.take(1, &[], |_| false);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, one);
         snapshots.commit(1);
         std::fs::remove_file(&current).unwrap();
         symlink(&two, &current).unwrap();
-        snapshots.take(2, &[]);
+        snapshots.take(2, &[], |_| false);
         assert_eq!(place(&mut snapshots, 2, Directory::Live).path, two);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, two, "crash replacements follow it too");
         assert_eq!(place(&mut snapshots, 1, Directory::Committed), Place { path: one.clone(), instead_of: None });

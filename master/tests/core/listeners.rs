@@ -125,6 +125,7 @@ fn impossible_requests_are_refused_with_a_reason() {
         unix("relative"),
         unix(&format!("/{}", "x".repeat(103))),
         unix("/a\0b"),
+        ask(Address { host: Some(IpAddr::from([127, 0, 0, 1])), ..Address::unix("/x") }),
         ask(Address { path: Some("/x".into()), ..tcp("127.0.0.1", 1) }),
         ask(Address { port: None, ..tcp("127.0.0.1", 1) }),
         ask(Address { port: Some(1), ..Address::unix("/x") }),
@@ -133,6 +134,31 @@ fn impossible_requests_are_refused_with_a_reason() {
         assert_eq!(refusal(&mut registry, &request), "EINVAL", "{request:?}");
     }
     assert!(matches!(registry.resolve(1, &unix(&format!("/{}", "x".repeat(102)))), Resolution::Bind { .. }));
+}
+
+#[test]
+fn a_configured_listener_serves_no_other_kind_or_scope() {
+    let mut registry = Registry::default();
+    registry.configured(Some("web".into()), &tcp("::", 8000), tcp("::", 8000));
+    take(&mut registry, 1, &ask(tcp("127.0.0.1", 9000)));
+    for other in [Address { kind: Kind::Udp, ..tcp("::", 8000) }, Address { ipv6_only: true, ..tcp("::", 8000) }, Address::tcp(None, 9000)] {
+        assert!(matches!(registry.resolve(2, &ask(other.clone())), Resolution::Bind { .. }), "{other:?}");
+    }
+    assert_eq!(registry.resolve(2, &ask(Address::tcp(None, 8000))), Resolution::Held("web".into()));
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_names_there_are() {
+    let mut registry = Registry::default();
+    let request = Listen { name: Some("api".into()), ..Listen::default() };
+    let message = |registry: &mut Registry| match registry.resolve(1, &request) {
+        Resolution::Refused { message, .. } => message,
+        other @ (Resolution::Held(_) | Resolution::Bind { .. }) => panic!("expected a refusal, got {other:?}"),
+    };
+    assert!(message(&mut registry).ends_with("there are: none"));
+    registry.configured(Some("a".into()), &tcp("127.0.0.1", 1), tcp("127.0.0.1", 1));
+    registry.configured(Some("b".into()), &tcp("127.0.0.1", 2), tcp("127.0.0.1", 2));
+    assert!(message(&mut registry).ends_with("there are: a, b"));
 }
 
 #[test]

@@ -616,7 +616,11 @@ fn a_first_start_that_never_works_ends_the_master() {
         world.advance(1_000);
     }
     assert_eq!(world.exit_code(), Some(1));
-    assert!(world.has(&Report::FirstStartFailed { attempts: 3, why: Failure::Exited(ExitStatus::Code(7)) }));
+    let failed = Report::FirstStartFailed { attempts: 3, why: Failure::Exited(ExitStatus::Code(7)) };
+    assert!(world.has(&failed));
+    let reports = world.reports(|r| Some(r.clone()));
+    let before = reports.iter().position(|r| *r == failed).and_then(|at| reports.get(at - 1));
+    assert!(!matches!(before, Some(Report::BackingOff { .. })), "no wait is announced for a start that will not be");
 }
 
 /// Rule 10. Catches: the master ending because workers fail.
@@ -679,6 +683,56 @@ fn scaling_down_cancels_starts_that_are_no_longer_needed_first() {
     assert_eq!(world.spawned(), [2, 3]);
     world.scale(1);
     assert_eq!(world.told_to_go(), [(3, WhyGo::ScaleDown), (2, WhyGo::ScaleDown)]);
+}
+
+/// Catches: a status that does not tell what goes on.
+#[test]
+fn the_phase_says_what_goes_on() {
+    let mut world = World::new(config(), 1);
+    assert_eq!((world.pool.phase(), world.pool.generation()), (Phase::Serving, 0));
+    world.event(Event::StartRequested);
+    assert_eq!((world.pool.phase(), world.pool.generation()), (Phase::Starting, 1));
+    world.listening(1);
+    assert_eq!((world.pool.phase(), world.pool.restarts_done()), (Phase::Serving, 0));
+    world.restart(1);
+    assert_eq!((world.pool.phase(), world.pool.generation()), (Phase::Restarting, 2));
+    world.play(10_000);
+    assert_eq!((world.pool.phase(), world.pool.restarts_done()), (Phase::Serving, 1));
+    world.event(Event::StopRequested);
+    assert_eq!(world.pool.phase(), Phase::Stopping);
+
+    let mut world = World::new(config(), 1);
+    world.event(Event::StartRequested);
+    world.restart(1);
+    assert_eq!(world.pool.phase(), Phase::Restarting, "a restart during the first start is one");
+}
+
+/// Catches: a changed limit that is not used.
+#[test]
+fn a_changed_configuration_holds_from_then_on() {
+    let mut world = World::running(config(), 2);
+    world.pool.set_config(Config { kill_timeout_ms: 5_000, ..config() });
+    world.scale(1);
+    world.advance(5_000);
+    assert_eq!(world.signals().last(), Some(&(2, Signal::Kill)));
+}
+
+/// Rule 9. Catches: a pool that falls back to a generation nobody was told of.
+#[test]
+fn before_anything_was_committed_the_newest_that_runs_is_fallen_back_to() {
+    let mut world = World::new(config(), 2);
+    world.event(Event::StartRequested);
+    world.listening(1);
+    world.restart(1);
+    while world.ends().is_empty() {
+        for id in world.pool.workers().filter(|w| w.generation == 2).map(|w| w.id).collect::<Vec<_>>() {
+            world.exit(id, 1);
+        }
+        world.advance(500);
+    }
+    assert_eq!(world.pool.committed(), Some(1));
+    assert!(world.has(&Report::Committed { generation: 1 }));
+    assert_eq!(world.pool.phase(), Phase::Serving);
 }
 
 /// Catches: an operator who does not learn why.
