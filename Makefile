@@ -55,6 +55,10 @@ test-real: addon express ## real processes: the promises of the README
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test -p dutch-master-tests --locked
 
+load: addon express ## the load test at length: 20 rolling restarts each, and the control that shows failures (ten minutes)
+	$(CARGO) build --workspace --bins --locked
+	target/debug/load 20 50
+
 model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture
 

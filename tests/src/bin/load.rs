@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     println!("{restarts} rolling restarts of 2 workers under load of {clients} clients that never retry\n");
     println!(
         "{:14} {:12} {:>8} {:>9} {:>11} {:>7} {:>7} {:>7} {:>7} {:>7}   open at each order (least, mean, most)",
-        "workers", "connections", "think ms", "requests", "connections", "failed", "refused", "reset", "eof", "other"
+        "workers", "mode", "think ms", "requests", "connections", "failed", "refused", "reset", "eof", "other"
     );
     let mut as_promised = true;
     for workers in [Workers::Express, Workers::Axum, Workers::NaiveExpress, Workers::NaiveAxum] {

@@ -2,7 +2,6 @@
 //!
 //! `test-worker hello listen listening serve drained hang` is a good one; `test-worker hello exit:7` crashes after `hello`.
 
-use std::env::VarError;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -86,10 +85,7 @@ impl Worker {
     fn hello(&mut self) -> Result<()> {
         let path = std::env::var(env::SOCKET)?;
         self.master = Some(Master { socket: UnixStream::connect(path)?, decoder: FrameDecoder::default(), fds: Vec::new() });
-        let token = match std::env::var(env::TOKEN) {
-            Err(VarError::NotPresent) => None,
-            token => Some(token?),
-        };
+        let token = Some(std::env::var(env::TOKEN)?);
         self.say(&FromWorker::Hello(Hello { protocol: VERSION, token, sdk: Some("test".into()), pid: Some(std::process::id()), ..Hello::default() }))?;
         let FromMaster::Welcome(welcome) = self.hear()? else { return Err("no welcome".into()) };
         self.welcome = welcome;
