@@ -11,6 +11,7 @@
 //! ```
 //!
 //! `core` decides and touches nothing, `os` acts and decides nothing. No signal handler is ever registered here: whoever embeds the master owns the signals and passes them on as [`Request`]s.
+//! It also has to ignore SIGPIPE, as every Rust program and Node do from the start.
 
 pub mod core;
 pub mod options;
@@ -18,4 +19,4 @@ mod os;
 
 pub use options::Options;
 pub use os::runtime_dir;
-pub use os::{Master, Request, StartError};
+pub use os::{FIXED_KEYS, Master, Request, Reread, StartError, working_directory};

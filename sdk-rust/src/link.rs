@@ -204,7 +204,7 @@ impl Link {
                 }
                 Some(Output::Order(order)) => {
                     self.ordered.store(true, Ordering::Relaxed);
-                    self.orders.send_replace(Some(order));
+                    self.orders.send_replace(Some(order)); // Before callbacks, so that whoever is told can rely on it.
                     audience.tell(Event::Order(order));
                 }
                 Some(Output::Ended { ordered }) => {

@@ -141,9 +141,7 @@ fn at_a_stop_what_waits_in_the_queue_is_served() {
     blocking.send("GET /block HTTP/1.1\r\nhost: x\r\n\r\n");
     rig.entered.recv_timeout(PATIENCE).unwrap();
     let mut waiting: Vec<Client> = (0..10).map(|_| rig.client()).collect();
-    rig.peer.disconnect(DisconnectReason::Stop, LONG);
-    let order = rig.worker.wait_for_order();
-    assert_eq!(order.reason, dutch_master_worker::Reason::Stop);
+    rig.order_while_blocked(DisconnectReason::Stop, LONG);
     rig.unblock.send(()).unwrap();
     rig.expect_close();
     assert_last(&blocking.response(), "unblocked");
@@ -161,8 +159,7 @@ fn at_a_restart_what_waits_in_the_queue_is_left_to_the_others() {
     blocking.send("GET /block HTTP/1.1\r\nhost: x\r\n\r\n");
     rig.entered.recv_timeout(PATIENCE).unwrap();
     let waiting = rig.client();
-    rig.peer.disconnect(DisconnectReason::Restart, LONG);
-    rig.worker.wait_for_order();
+    rig.order_while_blocked(DisconnectReason::Restart, LONG);
     rig.unblock.send(()).unwrap();
     rig.expect_close();
     let (_, from) = rig.bound.accept().expect("the listener is alive, and the connection in its queue");

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use dutch_master::core::{SizeChange, Surge};
-use dutch_master::options::{ListenSpec, NumWorkers, Options, ReadyOn};
+use clap::{Args, Parser, Subcommand};
+use dutch_master::core::SizeChange;
 
-use super::values::{self, Limit};
+use super::settings::Settings;
+use super::values;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,14 +33,23 @@ Signals to the master:
 Examples:
   dutch-master start app.js --port 8000              --port belongs to app.js
   dutch-master start --dir /srv/app/current app.js   a `current` link that moved is followed by the next restart
+  dutch-master start                                 as dutch-master.toml in this directory says
+  dutch-master start -c /etc/shop.toml -n 4          as the file says, but with four workers
   dutch-master start -n auto -e NODE_ENV=production --log-format bunyan app.js | bunyan
 
 Exit status: 0 stopped and every worker ended in time, 1 one had to be killed or the start failed, 2 wrong usage.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  dutch-master check                                 the dutch-master.toml in this directory
+  dutch-master check -c /etc/shop.toml --print       what `start -c /etc/shop.toml` would take, and from where
+
+Exit status: 0 it can be started; 1 it cannot, and each fault is a line on standard error; 2 wrong usage.";
+
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
 
-Exit status: 0 done; 1 given up, stopped or not done in time; 2 wrong usage; 3 no such master; 4 superseded by a newer restart.";
+Exit status: 0 done; 1 refused, given up, stopped or not done in time; 2 wrong usage; 3 no such master; 4 superseded by a newer restart.";
 
 /// Keeps N copies of a network service running and never drops a request while it replaces them.
 #[derive(Debug, Parser)]
@@ -54,14 +63,20 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Run a service: a master in the foreground, which starts workers and replaces them.
     Start(Box<Start>),
+    /// Check options and configuration file without starting anything.
+    Check(Box<Check>),
     /// Show what a master and its workers are doing.
     Status(Status),
     /// Replace every worker, one wave after the other, and wait until it is done.
     Restart(Restart),
+    /// Read the configuration again, then restart with it; what is wrong with it changes nothing.
+    Reload(Restart),
     /// Stop a master: every worker finishes its requests first.
     Stop(Stop),
     /// Change how many workers there are, and wait until that many run.
     Scale(Scale),
+    /// Print everything that happens as JSON, one object a line, until the master ends.
+    Subscribe(Subscribe),
 }
 
 /// Which master a command means.
@@ -109,6 +124,12 @@ pub(super) struct Restart {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Subscribe {
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Stop {
     /// Do not wait for requests in flight.
     #[arg(long)]
@@ -128,150 +149,38 @@ pub(super) struct Scale {
     pub(super) which: Which,
 }
 
+/// The service that a command is about.
 #[derive(Debug, Args)]
-#[command(override_usage = "dutch-master start [OPTIONS] WORKER [ARGS…]", after_help = START_EXAMPLES)]
-pub(super) struct Start {
-    /// A program, or a script (.js .cjs .mjs .ts) that node runs; what follows belongs to it.
-    #[arg(value_name = "WORKER", required = true, num_args = 1.., trailing_var_arg = true)]
-    worker: Vec<String>,
-
-    /// How many workers; `auto`: one per processor.
-    #[arg(short, long, visible_short_alias = 'w', value_name = "N|auto", default_value = "2", value_parser = values::num_workers)]
-    num_workers: NumWorkers,
-    /// A listener that the master opens before the first worker starts. Repeatable.
-    #[arg(short, long, value_name = "[NAME=]ADDR", value_parser = values::listen)]
-    listen: Vec<ListenSpec>,
-    /// The directory that workers start in, looked up anew for each [default: here]
-    #[arg(long, visible_alias = "chdir", value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Set a variable for the workers. Repeatable.
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::env)]
-    env: Vec<(String, String)>,
-    /// Run by `sh -c` before every start of a worker; a failure is a failed start.
-    #[arg(long, value_name = "COMMAND")]
-    before_fork: Option<String>,
-
-    /// From its start to `listening`; a worker that takes longer is killed.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::positive_duration, help_heading = "Restarting")]
-    start_timeout: Duration,
-    /// From the order to go to SIGKILL.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration, help_heading = "Restarting")]
-    kill_timeout: Duration,
-    /// How long the first new worker must last before old ones are told to go.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::duration, help_heading = "Restarting")]
-    settle_time: Duration,
-    /// How long a worker that lost its master serves on; `never`: without end.
-    #[arg(long, value_name = "TIME|never", default_value = "60s", value_parser = values::limit, help_heading = "Restarting")]
-    orphan_timeout: Limit,
-    /// Extra workers while old ones are replaced.
-    #[arg(long, value_name = "25%|N|all", default_value = "25%", value_parser = values::surge, help_heading = "Restarting")]
-    surge: Surge,
-    /// Failed starts in a row after which a restart is given up.
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Restarting")]
-    restart_attempts: u32,
-    /// Go on trying when the very first start fails.
-    #[arg(long, help_heading = "Restarting")]
-    keep_trying: bool,
-    /// What tells that a worker serves: its `listening`, or that it said `hello`.
-    #[arg(long, value_enum, value_name = "WHAT", default_value = "listening", hide_possible_values = true, help_heading = "Restarting")]
-    ready_on: Ready,
-    /// The signal that asks for a rolling restart.
-    #[arg(long, value_name = "SIGNAL", default_value = "SIGUSR2", value_parser = values::restart_signal, help_heading = "Restarting")]
-    restart_signal: String,
-
-    /// What other commands call this master [default: from WORKER and the directory]
-    #[arg(long, value_name = "NAME", value_parser = values::name, help_heading = "The master itself")]
-    name: Option<String>,
-    /// The control socket [default: in the runtime directory]
-    #[arg(long, value_name = "PATH", value_parser = values::socket_path, help_heading = "The master itself")]
-    socket: Option<PathBuf>,
-    /// A file that receives the master's process id.
-    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "The master itself")]
-    pid_file: Option<PathBuf>,
+pub(super) struct Service {
+    /// A file with these options [default: dutch-master.toml, if there is no WORKER]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) log: Log,
-
-    /// Arguments for node itself, separated by spaces. Repeatable.
-    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Node")]
-    node_args: Vec<String>,
-    /// The folder of the package dutch-master-worker [default: looked for beside the app, then beside this program]
-    #[arg(long, value_name = "DIR", value_parser = values::absolute, help_heading = "Node")]
-    node_sdk: Option<PathBuf>,
+    pub(super) settings: Settings,
 }
 
-/// What the log on standard error looks like.
-#[derive(Debug, Clone, Copy, Args)]
-#[command(next_help_heading = "Log, on standard error")]
-pub(super) struct Log {
-    /// Lines for people, JSON, or what the `bunyan` command reads.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "pretty")]
-    pub(super) log_format: LogFormat,
-    /// The least important level that is shown.
-    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
-    pub(super) log_level: LogLevel,
+#[derive(Debug, Args)]
+#[command(override_usage = "dutch-master start [OPTIONS] [WORKER [ARGS…]]", after_help = START_EXAMPLES)]
+pub(super) struct Start {
+    #[command(flatten)]
+    pub(super) service: Service,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
-    Pretty,
-    Json,
-    Bunyan,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Ready {
-    Listening,
-    Hello,
-}
-
-impl Start {
-    /// What the master has to know, or what is wrong with the whole, though every part is right.
-    pub(super) fn options(self) -> Result<Options, String> {
-        let names: Vec<_> = self.listen.iter().filter_map(|listen| listen.name.as_deref()).collect();
-        if let Some(twice) = names.iter().enumerate().find_map(|(i, name)| names[..i].contains(name).then_some(name)) {
-            return Err(format!("two listeners have the name `{twice}`"));
-        }
-        let mut words = self.worker.into_iter();
-        Ok(Options {
-            worker: words.next().unwrap_or_default().into(),
-            args: words.collect(),
-            num_workers: self.num_workers,
-            listen: self.listen,
-            dir: self.dir,
-            env: self.env,
-            before_fork: self.before_fork,
-            restart_signal: self.restart_signal,
-            start_timeout: self.start_timeout,
-            kill_timeout: self.kill_timeout,
-            orphan_timeout: self.orphan_timeout.0,
-            settle_time: self.settle_time,
-            surge: self.surge,
-            restart_attempts: self.restart_attempts,
-            keep_trying: self.keep_trying,
-            ready_on: match self.ready_on {
-                Ready::Listening => ReadyOn::Listening,
-                Ready::Hello => ReadyOn::Hello,
-            },
-            name: self.name,
-            socket: self.socket,
-            pid_file: self.pid_file,
-            node_args: self.node_args.iter().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
-            node_sdk: self.node_sdk,
-        })
-    }
+#[derive(Debug, Args)]
+#[command(override_usage = "dutch-master check [OPTIONS] [WORKER [ARGS…]]", after_help = CHECK_EXAMPLES)]
+pub(super) struct Check {
+    /// Show every option as `start` would take it, and where it comes from.
+    #[arg(long)]
+    pub(super) print: bool,
+    #[command(flatten)]
+    pub(super) service: Service,
 }
 
 #[cfg(test)]
 mod tests {
+    use dutch_master::Options;
+    use dutch_master::options::NumWorkers;
+
     use super::*;
 
     fn parse(words: &str) -> Result<Command, clap::Error> {
@@ -281,7 +190,7 @@ mod tests {
     #[track_caller]
     fn options(words: &str) -> Options {
         match parse(words) {
-            Ok(Command::Start(start)) => start.options().unwrap(),
+            Ok(Command::Start(start)) => start.service.settings.options().unwrap(),
             other => panic!("{words}: {other:?}"),
         }
     }
@@ -319,8 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_required() {
-        assert_eq!(parse("start").unwrap_err().exit_code(), 2);
+    fn without_a_worker_the_file_has_to_name_one() {
+        let Ok(Command::Start(start)) = parse("start -n 3") else { panic!() };
+        assert_eq!(start.service.settings.options(), None);
+    }
+
+    #[test]
+    fn what_is_a_switch_can_be_switched_off() {
+        for (words, keep_trying) in [("start --keep-trying a", true), ("start --keep-trying=true a", true), ("start --keep-trying=false a", false)] {
+            assert_eq!(options(words).keep_trying, keep_trying, "{words}");
+        }
     }
 
     #[test]
@@ -339,16 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn two_listeners_of_one_name_are_refused() {
-        let Ok(Command::Start(start)) = parse("start -l a=1 -l b=2 -l a=3 x") else { panic!() };
-        assert!(start.options().unwrap_err().contains("`a`"));
-    }
-
-    #[test]
     fn node_arguments_are_split_at_spaces() {
         let line = ["dutch-master", "start", "--node-args", "--inspect  --max-old-space-size=300", "a.js"];
         let Command::Start(start) = CommandLine::try_parse_from(line).unwrap().command else { panic!() };
-        assert_eq!(start.options().unwrap().node_args, ["--inspect", "--max-old-space-size=300"]);
+        assert_eq!(start.service.settings.options().unwrap().node_args, ["--inspect", "--max-old-space-size=300"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dutch_master::core::SizeChange;
-use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Restart, Scale, Stop};
+use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Reload, Restart, Scale, Stop};
 
 use super::args;
 use super::client::{Client, ClientError};
@@ -61,7 +61,21 @@ fn json(value: &impl serde::Serialize) -> String {
 
 /// `dutch-master restart`.
 pub(super) async fn restart(command: &args::Restart) -> Result<u8, Failure> {
-    let end = pending(&command.which).await?.outcome(&FromControl::Restart(Restart {}), Patience::from(&command.waiting)).await?;
+    restart_by(&FromControl::Restart(Restart {}), command).await
+}
+
+/// `dutch-master reload`.
+pub(super) async fn reload(command: &args::Restart) -> Result<u8, Failure> {
+    match restart_by(&FromControl::Reload(Reload {}), command).await {
+        Err(Failure::Client(ClientError::Refused(error))) if error.code == "EINVAL" => {
+            Ok(tell(exit::FAILED, &format!("Configuration refused, nothing changes: {}", error.message)))
+        }
+        outcome => outcome,
+    }
+}
+
+async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8, Failure> {
+    let end = pending(&command.which).await?.outcome(request, Patience::from(&command.waiting)).await?;
     let (code, text) = match end {
         End::TakenUp(Accepted { generation, .. }) => (exit::DONE, format!("Restart to generation {} is under way.", number(generation))),
         End::Told(Accepted { generation, .. }, Done { outcome, by, message }) => match outcome {

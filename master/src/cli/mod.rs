@@ -3,13 +3,16 @@
 mod args;
 mod client;
 mod commands;
+mod config;
 mod exit;
 mod find;
 mod log;
 mod print;
+mod settings;
 mod signals;
 mod start;
 mod status;
+mod subscribe;
 mod values;
 mod wait;
 
@@ -36,10 +39,13 @@ pub(crate) fn run() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Start(command) => start::run(*command).await,
+            Command::Check(command) => start::check(*command),
             Command::Status(command) => told(commands::status(&command).await),
             Command::Restart(command) => told(commands::restart(&command).await),
+            Command::Reload(command) => told(commands::reload(&command).await),
             Command::Stop(command) => told(commands::stop(&command).await),
             Command::Scale(command) => told(commands::scale(&command).await),
+            Command::Subscribe(command) => told(subscribe::run(&command.which).await),
         }
     });
     code.into()

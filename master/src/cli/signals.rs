@@ -10,7 +10,6 @@ use dutch_master::core::SizeChange;
 use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Sender;
-use tracing::warn;
 
 /// What the master listens to.
 pub(super) struct Signals {
@@ -63,7 +62,7 @@ impl Signals {
                     if self.had_terminal && !has_terminal() {
                         return stop("SIGHUP");
                     }
-                    warn!(signal = "SIGHUP", "Signal ignored: the configuration cannot be read again yet");
+                    return Request::Reload { signal: Some("SIGHUP".into()) };
                 }
                 _ = self.restart.recv() => return Request::Restart { signal: Some(self.restart_name.clone()) },
                 _ = self.more.recv() => return Request::Scale { change: SizeChange::By(1) },

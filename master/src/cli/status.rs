@@ -97,7 +97,7 @@ fn age(ms: u64) -> String {
 }
 
 /// As `--listen` takes it.
-fn address(address: &Address) -> String {
+pub(super) fn address(address: &Address) -> String {
     let port = address.port.unwrap_or_default();
     let inet = match address.host {
         None => format!("*:{port}"),

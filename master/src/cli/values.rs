@@ -1,13 +1,16 @@
 //! What stands behind an option, read strictly: each refusal says what would have been right.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dutch_master::core::{SIZE_MAX, SizeChange, Surge};
 use dutch_master::options::{ListenSpec, NumWorkers};
 use dutch_master_protocol::limits::PATH_MAX;
 use dutch_master_protocol::message::Address;
+
+/// What a relative path on the command line is seen from.
+const HERE: &str = "";
 
 /// Longest duration: a guard against a slip of the finger, and far from where times in milliseconds overflow.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -66,6 +69,11 @@ pub(super) fn size_change(text: &str) -> Result<SizeChange, String> {
     }
 }
 
+/// A number of failed starts.
+pub(super) fn attempts(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 is wanted".into())
+}
+
 /// `25%`, `N` or `all`.
 pub(super) fn surge(text: &str) -> Result<Surge, String> {
     let refused = || "a share like `25%`, a number from 1, or `all` is wanted".to_string();
@@ -95,12 +103,25 @@ pub(super) fn env(text: &str) -> Result<(String, String), String> {
 
 /// A path that holds wherever the master's commands are run. Links stay as they are: what they point to may change.
 pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
-    std::path::absolute(text).map_err(|error| error.to_string())
+    absolute_from(HERE.as_ref(), text)
+}
+
+/// The same, where a relative path is seen from `base`.
+pub(super) fn absolute_from(base: &Path, text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("the path is missing".into());
+    }
+    std::path::absolute(base.join(text)).map_err(|error| error.to_string())
 }
 
 /// The path of a Unix socket.
 pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
-    let path = absolute(text)?;
+    socket_path_from(HERE.as_ref(), text)
+}
+
+/// The same, where a relative path is seen from `base`.
+pub(super) fn socket_path_from(base: &Path, text: &str) -> Result<PathBuf, String> {
+    let path = absolute_from(base, text)?;
     match path.as_os_str().len() {
         n if n > PATH_MAX => Err(format!("{} is {n} bytes long; the path of a socket may have {PATH_MAX}", path.display())),
         _ => Ok(path),
@@ -119,26 +140,31 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// `[NAME=]ADDR`.
 pub(super) fn listen(text: &str) -> Result<ListenSpec, String> {
+    listen_from(HERE.as_ref(), text)
+}
+
+/// The same, where a relative path is seen from `base`.
+pub(super) fn listen_from(base: &Path, text: &str) -> Result<ListenSpec, String> {
     match text.split_once('=') {
         // What stands before the first `=` is no name when it begins a path: `unix:/run/a=b`.
         Some((before, address)) if !before.contains([':', '/']) => {
             if !before.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 return Err(format!("`{before}` is no name: one begins with a letter"));
             }
-            Ok(ListenSpec { name: Some(name(before)?), address: self::address(address)? })
+            Ok(ListenSpec { name: Some(name(before)?), address: self::address(base, address)? })
         }
-        _ => Ok(ListenSpec { name: None, address: self::address(text)? }),
+        _ => Ok(ListenSpec { name: None, address: self::address(base, text)? }),
     }
 }
 
 /// `8000`, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`.
-fn address(text: &str) -> Result<Address, String> {
+fn address(base: &Path, text: &str) -> Result<Address, String> {
     const FORMS: &str = "write `8000`, `127.0.0.1:8000`, `[::1]:8000` or `unix:PATH`";
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
             return Err("the path after `unix:` is missing".into());
         }
-        let path = socket_path(path)?.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", path.display()))?;
+        let path = socket_path_from(base, path)?.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", path.display()))?;
         return Ok(Address::unix(path));
     }
     if let Ok(port) = text.parse() {

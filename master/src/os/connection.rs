@@ -163,6 +163,11 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait for the peer to read.
+    pub(super) fn unsent(&self) -> usize {
+        self.outbox.bytes()
+    }
+
     /// Queues a message; it is sent when the socket takes it.
     pub(super) fn send(&mut self, message: &impl Serialize) -> Result<(), End> {
         Ok(self.outbox.push(message)?)
@@ -178,6 +183,11 @@ impl Connection {
         let Connection { socket, outbox, .. } = self;
         match socket.try_io(Interest::WRITABLE, |fd| outbox.flush(fd.as_fd())) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // The peer hears nothing any more, but what it said before still counts: the end comes when that has been read.
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                *outbox = Outbox::default();
+                Ok(())
+            }
             outcome => Ok(outcome?),
         }
     }

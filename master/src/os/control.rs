@@ -1,6 +1,6 @@
 //! Control clients (`dutch-master status` and the like): what they ask, and who waits for what.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
 use dutch_master_protocol::message::{ErrorMessage, codes};
@@ -10,19 +10,25 @@ use super::clock;
 use super::connection::{ConnectionId, End};
 use super::event_loop::EventLoop;
 use super::hearing::refused;
+use super::reload::Refused;
 use crate::core::{self, EndOfRestart, GenerationId, SizeChange};
+
+/// Most bytes that wait for a subscriber, about a thousand events. One that does not read is cut: what it misses it would never know.
+const SUBSCRIBER_BYTES_MAX: usize = 64 * 1024;
 
 /// Who waits for what.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     waiting: BTreeMap<ConnectionId, Wait>,
+    /// Who wants to hear everything.
+    subscribers: BTreeSet<ConnectionId>,
     /// Who asked for the changes of the size that the core has not answered yet, in order.
     scalings: VecDeque<Option<ConnectionId>>,
 }
 
 /// What a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     /// The end of the restart to this generation; none yet: not taken up.
     Restart(Option<GenerationId>),
     /// That so many run; none yet: not taken up.
@@ -34,6 +40,7 @@ enum Wait {
 impl Clients {
     pub(super) fn gone(&mut self, id: ConnectionId) {
         self.waiting.remove(&id);
+        self.subscribers.remove(&id);
     }
 
     pub(super) fn scaling_asked(&mut self, client: Option<ConnectionId>) {
@@ -47,7 +54,7 @@ impl Clients {
 
 impl EventLoop {
     pub(super) fn client_asks(&mut self, id: ConnectionId, message: FromControl) -> Result<(), End> {
-        if let FromControl::Restart(_) | FromControl::Stop(_) | FromControl::Scale(_) = message
+        if let FromControl::Restart(_) | FromControl::Reload(_) | FromControl::Stop(_) | FromControl::Scale(_) = message
             && self.clients.waiting.contains_key(&id)
         {
             return Err(refused(codes::LIMIT, "one request at a time"));
@@ -59,6 +66,17 @@ impl EventLoop {
                 self.clients.waiting.insert(id, Wait::Restart(None));
                 self.request_restart(id, None);
                 Ok(())
+            }
+            FromControl::Reload(_) => {
+                self.clients.waiting.insert(id, Wait::Restart(None));
+                let Err(refused) = self.request_reload(id, None) else { return Ok(()) };
+                self.clients.waiting.remove(&id);
+                let code = match refused {
+                    Refused::Unsupported => codes::UNSUPPORTED,
+                    Refused::Stopping => codes::STOPPING,
+                    Refused::Invalid(_) => "EINVAL",
+                };
+                self.connection(id)?.send(&error(code, &refused.to_string()))
             }
             FromControl::Stop(stop) => {
                 self.clients.waiting.insert(id, Wait::Stop);
@@ -83,9 +101,11 @@ impl EventLoop {
                 self.request_scale(Some(id), change);
                 Ok(())
             }
-            FromControl::Reload(_) | FromControl::Subscribe(_) | FromControl::Unknown => {
-                self.connection(id)?.send(&error(codes::UNSUPPORTED, "this master does not offer that"))
+            FromControl::Subscribe(_) => {
+                self.clients.subscribers.insert(id);
+                self.connection(id)?.send(&ToControl::Accepted(Accepted::default()))
             }
+            FromControl::Unknown => self.connection(id)?.send(&error(codes::UNSUPPORTED, "this master does not offer that")),
         }
     }
 
@@ -107,7 +127,8 @@ impl EventLoop {
             core::Phase::Restarting => Phase::Restarting,
             core::Phase::Stopping => Phase::Stopping,
         };
-        let worker = self.options.worker.to_string_lossy().into_owned();
+        let options = self.options_of(self.pool.generation());
+        let worker = options.worker.to_string_lossy().into_owned();
         PoolStatus {
             name: self.name.clone(),
             pid: std::process::id(),
@@ -120,8 +141,8 @@ impl EventLoop {
             mixed: self.pool.is_mixed(),
             given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {why}")),
             restarts: self.pool.restarts_done(),
-            command: [worker].into_iter().chain(self.options.args.iter().cloned()).collect(),
-            dir: self.directory.to_string_lossy().into_owned(),
+            command: [worker].into_iter().chain(options.args.iter().cloned()).collect(),
+            dir: self.directory_of(options).to_string_lossy().into_owned(),
             uptime_ms: clock::now().since(self.started_at),
         }
     }
@@ -199,10 +220,17 @@ impl EventLoop {
         self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message.into())));
     }
 
-    /// Everybody who waits hears what happens.
-    pub(super) fn progress(&mut self, progress: Progress) {
+    /// Subscribers hear everything that happens, and of those who wait `audience`.
+    pub(super) fn progress(&mut self, progress: Progress, audience: impl Fn(Wait) -> bool) {
         let message = ToControl::Progress(progress);
-        for id in self.clients.who(|_| true) {
+        let mut hearers = self.clients.who(audience);
+        let is_slow = |id: &ConnectionId| self.connections.get(id).is_some_and(|connection| connection.unsent() > SUBSCRIBER_BYTES_MAX);
+        let (slow, prompt): (Vec<_>, Vec<_>) = self.clients.subscribers.iter().partition(|id| is_slow(id));
+        for id in slow {
+            self.end(id, &refused(codes::LIMIT, format!("this subscriber does not read: more than {SUBSCRIBER_BYTES_MAX} bytes wait")));
+        }
+        hearers.extend(prompt.into_iter().filter(|id| !self.clients.waiting.contains_key(id)));
+        for id in hearers {
             self.tell(id, &message);
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::control::Clients;
 use super::control_socket::Acceptor;
 use super::hook::Hooks;
 use super::listeners::Listeners;
+use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
 use super::workers::Workers;
@@ -34,10 +36,12 @@ const SWEEP_READS_MAX: usize = 32;
 /// Everything that the loop owns.
 pub(super) struct EventLoop {
     pub(super) pool: Pool,
-    pub(super) options: Options,
+    /// As they were read last.
+    pub(super) options: Arc<Options>,
+    pub(super) read_again: Option<ReadAgain>,
     pub(super) name: String,
-    /// The directory of the pool, links and all.
-    pub(super) directory: PathBuf,
+    /// Where the master was started, links and all.
+    pub(super) here: PathBuf,
     pub(super) control_path: PathBuf,
     pub(super) acceptor: Acceptor,
     pub(super) requests: Option<Receiver<Request>>,

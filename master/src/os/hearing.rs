@@ -12,7 +12,7 @@ use super::connection::{Connection, ConnectionId, End, Role};
 use super::event_loop::EventLoop;
 use super::listeners::Answer;
 use crate::core::{Event, Said, Time, WorkerId};
-use crate::options::ReadyOn;
+use crate::options::{Options, ReadyOn};
 
 /// Most connections that have not said hello: a bound to what strangers on this machine can make us hold.
 const STRANGERS_MAX: usize = 64;
@@ -91,17 +91,19 @@ impl EventLoop {
         if self.connections.values().filter(|connection| connection.role == Role::Control).count() >= CLIENTS_MAX {
             return Err(refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected")));
         }
-        let welcome = Welcome { generation: self.pool.generation(), ..self.welcome() };
+        let features = ["reload"].into_iter().filter(|_| self.can_reload()).chain(["subscribe"]).map(String::from).collect();
+        let welcome = Welcome { generation: self.pool.generation(), features, ..self.welcome(&self.options.clone()) };
         let connection = self.connection(id)?;
         connection.role = Role::Control;
         connection.send(&FromMaster::Welcome(welcome))
     }
 
     fn greet_worker(&mut self, id: ConnectionId, hello: Hello) -> Result<(), End> {
-        let welcome = self.welcome();
         let Some(worker) = hello.token.as_ref().and_then(|token| self.workers.by_token(token)) else {
             return Err(refused(codes::BAD_TOKEN, format!("{} is that of no living worker", env::TOKEN)));
         };
+        let generation = self.workers.get(worker).map_or(0, |process| process.generation);
+        let welcome = self.welcome(&self.options_of(generation).clone());
         let (Some(process), Some(connection)) = (self.workers.get_mut(worker), self.connections.get_mut(&id)) else { return Ok(()) };
         if process.connection.is_some() {
             return Err(refused(codes::LIMIT, "this worker is connected already"));
@@ -113,20 +115,20 @@ impl EventLoop {
             connection.peer.identify(pid);
         }
         debug!(workerId = worker, workerPid = process.pid, sdk = hello.sdk, "Worker connected");
-        connection.send(&FromMaster::Welcome(Welcome { worker, generation: process.generation, slot: process.slot, ..welcome }))?;
+        connection.send(&FromMaster::Welcome(Welcome { worker, generation, slot: process.slot, ..welcome }))?;
         self.note(Event::WorkerConnected { worker });
-        if self.options.ready_on == ReadyOn::Hello {
+        if self.options_of(generation).ready_on == ReadyOn::Hello {
             self.note(Event::WorkerSaid { worker, said: Said::Listening });
         }
         Ok(())
     }
 
-    fn welcome(&self) -> Welcome {
+    fn welcome(&self, options: &Options) -> Welcome {
         Welcome {
             protocol: VERSION,
             size: self.pool.size(),
             names: self.listeners.names().to_vec(),
-            orphan_timeout_ms: self.options.orphan_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            orphan_timeout_ms: options.orphan_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             ..Welcome::default()
         }
     }
@@ -186,7 +188,8 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (worker, uid) = (connection.worker(), connection.peer.uid().as_raw());
         match end {
-            End::Closed | End::Cut | End::Failed(_) => debug!(workerId = worker, reason = %end, "Connection ended"),
+            End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
+            End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
             End::Malformed(_) | End::Descriptors | End::Unread(_) | End::Refused { .. } => {
                 warn!(workerId = worker, uid, reason = %end, "Connection refused");
             }

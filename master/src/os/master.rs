@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::sync::mpsc::Receiver;
@@ -20,6 +21,7 @@ use super::node;
 use super::orders::evaluate;
 use super::pid_file::PidFile;
 use super::program::{Program, is_script};
+use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::snapshots::{self, Snapshots};
 use super::workers::Workers;
@@ -31,7 +33,8 @@ use crate::options::Options;
 pub struct Master {
     options: Options,
     name: String,
-    directory: PathBuf,
+    here: PathBuf,
+    read_again: Option<ReadAgain>,
     listeners: Listeners,
     _pid_file: Option<PidFile>,
     control_socket: ControlSocket,
@@ -43,14 +46,7 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare(options: Options) -> Result<Master, StartError> {
-        check_system()?;
-        let here = unresolved_directory();
-        let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
-        let name = options.name.clone().unwrap_or_else(|| default_name(&directory, &options.worker));
-        if !is_name(&name) {
-            return Err(StartError::Name { name });
-        }
-        check_worker(&options, &directory)?;
+        let (here, name) = check(&options)?;
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
         let mut listeners = Listeners::default();
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
@@ -58,7 +54,21 @@ impl Master {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, name, directory, listeners, _pid_file: pid_file, control_socket })
+        Ok(Master { options, name, here, read_again: None, listeners, _pid_file: pid_file, control_socket })
+    }
+
+    /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
+    ///
+    /// # Errors
+    /// [`StartError`]: what a start would end with.
+    pub fn check(options: &Options) -> Result<(), StartError> {
+        check(options).map(drop)
+    }
+
+    /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
+    #[must_use]
+    pub fn with_reload(self, read_again: impl FnMut() -> Result<Reread, String> + Send + 'static) -> Master {
+        Master { read_again: Some(ReadAgain(Box::new(read_again))), ..self }
     }
 
     /// Its name.
@@ -85,7 +95,8 @@ impl Master {
         let mut event_loop = EventLoop {
             pool: Pool::new(with_room_for_a_queue(self.options.core()), size),
             name: std::mem::take(&mut self.name),
-            directory: std::mem::take(&mut self.directory),
+            here: std::mem::take(&mut self.here),
+            read_again: self.read_again.take(),
             control_path: self.control_socket.path().to_path_buf(),
             acceptor,
             requests: Some(requests),
@@ -100,7 +111,7 @@ impl Master {
             started_at: clock::now(),
             accept_again_at: None,
             exit_code: None,
-            options: self.options.clone(),
+            options: Arc::new(self.options.clone()),
         };
         let code = event_loop.run().await;
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
@@ -109,6 +120,19 @@ impl Master {
         drop(event_loop);
         code
     }
+}
+
+/// Where it would run, and under which name.
+fn check(options: &Options) -> Result<(PathBuf, String), StartError> {
+    check_system()?;
+    let here = working_directory();
+    let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
+    let name = options.name.clone().unwrap_or_else(|| default_name(&directory, &options.worker));
+    if !is_name(&name) {
+        return Err(StartError::Name { name });
+    }
+    check_worker(options, &directory)?;
+    Ok((here, name))
 }
 
 /// Pidfds are what makes signalling safe; without them there is no master.
@@ -145,7 +169,7 @@ fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
 }
 
 /// The working directory with the links through which the user came to it: one that moves is to be followed.
-fn unresolved_directory() -> PathBuf {
+pub fn working_directory() -> PathBuf {
     let real = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let inode = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
     let shown = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());

@@ -20,7 +20,10 @@ impl EventLoop {
     /// Carries out one order.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
-            Action::TakeSnapshot { generation } => self.snapshots.take(generation, &self.options.env),
+            Action::TakeSnapshot { generation } => {
+                let has_workers = |other| self.workers.iter().any(|(_, worker)| worker.generation == other);
+                self.snapshots.take(generation, self.options.clone(), self.directory_of(&self.options), has_workers);
+            }
             Action::Spawn { worker, slot, generation, directory } => self.order_worker(worker, slot, generation, directory),
             Action::Disconnect { worker, reason, timeout_ms } => self.disconnect(worker, reason, timeout_ms),
             Action::Signal { worker, signal } => self.signal(worker, signal),
@@ -34,6 +37,8 @@ impl EventLoop {
     pub(super) fn requested(&mut self, request: Request) {
         match request {
             Request::Restart { signal } => self.request_restart(NOBODY, signal.as_deref()),
+            // Refused, it has been logged.
+            Request::Reload { signal } => drop(self.request_reload(NOBODY, signal.as_deref())),
             Request::Stop { signal } => self.request_stop(signal.as_deref()),
             Request::Scale { change } => self.request_scale(None, change),
         }
@@ -41,6 +46,7 @@ impl EventLoop {
 
     pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
         self.report_request("Restart requested", signal);
+        self.apply_policies(&self.options.clone());
         let size = evaluate(self.options.num_workers);
         self.note(Event::RestartRequested { ticket, size });
     }
@@ -62,7 +68,7 @@ impl EventLoop {
         };
         let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, has_run: false };
         self.workers.insert(id, worker);
-        if self.options.before_fork.is_some() {
+        if self.options_of(generation).before_fork.is_some() {
             self.hooks.enqueue(id);
             self.start_hooks();
         } else {
@@ -79,10 +85,11 @@ impl EventLoop {
     }
 
     fn start_hook(&mut self, id: WorkerId) -> Result<(), String> {
-        let (Some(line), Some(worker)) = (&self.options.before_fork, self.workers.get(id)) else { return Ok(()) };
-        let place = self.snapshots.directory(worker.generation, worker.directory, &self.directory).map_err(in_full)?;
-        let environment = self.snapshots.get(worker.generation).environment;
-        let process = spawn::hook(line, &place.path, &environment).map_err(|error| spawn::failed("before_fork", &error))?;
+        let Some(worker) = self.workers.get(id) else { return Ok(()) };
+        let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
+        let snapshot = self.snapshots.get(worker.generation);
+        let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
+        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", &error))?;
         self.hooks.started(id, process, clock::now().after(HOOK_LIMIT_MS));
         Ok(())
     }
@@ -113,14 +120,14 @@ impl EventLoop {
 
     fn try_launch(&mut self, id: WorkerId) -> Result<(), String> {
         let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
-        let place = self.snapshots.directory(worker.generation, worker.directory, &self.directory).map_err(in_full)?;
+        let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         if let Some(gone) = place.instead_of {
             warn!(workerId = id, generation = worker.generation, directory = %gone.display(), "Directory of the committed generation is gone, using the live one");
         }
-        let environment = self.snapshots.get(worker.generation).environment;
-        let program = Program::find(&self.options, &place.path, &environment).map_err(in_full)?;
+        let Some(snapshot) = self.snapshots.get(worker.generation) else { return Ok(()) };
+        let program = Program::find(&snapshot.options, &place.path, &snapshot.environment).map_err(in_full)?;
         let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
-        let process = spawn::worker(&program, &place.path, &environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
+        let process = spawn::worker(&program, &place.path, &snapshot.environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.pid = Some(process.pid());
         worker.stage = Stage::Alive(process);
@@ -177,7 +184,7 @@ pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {
 }
 
 /// An error and what caused it, in one line.
-fn in_full(error: impl std::error::Error) -> String {
+pub(super) fn in_full(error: impl std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

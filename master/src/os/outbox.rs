@@ -11,11 +11,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 
+use crate::core::listeners::LISTENERS_MAX;
+
 /// Most bytes that wait for a peer that does not read: a `status` of the largest pool fits in. Beyond it the connection ends.
 pub(super) const BYTES_MAX: usize = 1 << 20;
 
-/// Most descriptors that wait: more than the listeners of any service, and a bound to what the kernel holds for a peer that does not read.
-pub(super) const DESCRIPTORS_MAX: usize = 64;
+/// Most descriptors that wait: a worker may ask for every listener at once, and some twice.
+pub(super) const DESCRIPTORS_MAX: usize = 2 * LISTENERS_MAX;
 
 /// Why nothing more can be queued.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,10 @@ impl Outbox {
         self.descriptors += 1;
         self.items.push_back(Item::Descriptor(descriptor));
         Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -159,7 +165,7 @@ mod tests {
         assert_eq!(queued, BYTES_MAX / codec::encode(&long).unwrap().len());
         let mut outbox = Outbox::default();
         let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
-        let queued = (0..100).take_while(|_| outbox.push_with(&message(""), descriptor.clone()).is_ok()).count();
+        let queued = (0..10_000).take_while(|_| outbox.push_with(&message(""), descriptor.clone()).is_ok()).count();
         assert_eq!(queued, DESCRIPTORS_MAX);
     }
 }

@@ -34,6 +34,12 @@ pub enum ProgramError {
         #[source]
         source: std::io::Error,
     },
+    /// There is nothing to make a worker from; the core orders none of a generation that it did not begin.
+    #[error("generation {generation} is not known")]
+    NoSnapshot {
+        /// Which.
+        generation: crate::core::GenerationId,
+    },
     /// There is no such file.
     #[error("the worker {} is not in {}", worker.display(), directory.display())]
     NoSuchFile {

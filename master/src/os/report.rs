@@ -3,6 +3,7 @@
 use dutch_master_protocol::control::Progress;
 use tracing::Level;
 
+use super::control::Wait;
 use super::event_loop::EventLoop;
 use crate::core::{EndOfRestart, ExitStatus, GenerationId, Report, WhyGo, WorkerId};
 
@@ -35,7 +36,7 @@ impl Line {
     /// What else there is to say, for people.
     fn detail(&self) -> Option<String> {
         let status = self.code.map(|code| format!("code {code}")).or_else(|| self.signal.clone());
-        let count = self.workers.map(|workers| format!("{workers} workers"));
+        let count = self.workers.map(|workers| format!("{workers} worker{}", if workers == 1 { "" } else { "s" }));
         self.reason.clone().or(status).or(count)
     }
 }
@@ -126,6 +127,17 @@ impl EventLoop {
         self.say(&Line { signal: signal.map(str::to_owned), ..Line::new(Level::INFO, message) });
     }
 
+    /// The configuration is wrong, or cannot be had.
+    pub(super) fn say_reload_refused(&mut self, why: &str) {
+        let line = Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Configuration refused, nothing changes") };
+        self.say_to_others(&line, |wait| wait == Wait::Restart(None));
+    }
+
+    /// Some of what was changed stays as it is.
+    pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
+        self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });
+    }
+
     fn say_told_to_go(&mut self, worker: WorkerId, why: WhyGo) {
         let reason = match why {
             WhyGo::Restart => "restart",
@@ -158,16 +170,20 @@ impl EventLoop {
 
     fn say_restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
         let line = |level, message| Line { generation: Some(generation), ..Line::new(level, message) };
-        self.say(&match end {
+        let line = match end {
             EndOfRestart::Done => line(Level::INFO, "Restart complete"),
             EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Level::INFO, "Restart superseded") },
             EndOfRestart::GivenUp { attempts, why } => {
                 Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..line(Level::ERROR, "Restart given up, the old workers stay") }
             }
             EndOfRestart::Stopped => line(Level::WARN, "Restart ended, the master is stopping"),
-        });
+        };
+        self.say_to_others(&line, |wait| wait == Wait::Restart(Some(generation)));
         if *end == EndOfRestart::Done {
             self.listeners.restart_completed();
+        }
+        if let EndOfRestart::GivenUp { .. } = end {
+            self.apply_policies(&self.options_of(self.pool.generation()).clone());
         }
         self.restart_ended(generation, end);
     }
@@ -177,6 +193,11 @@ impl EventLoop {
     }
 
     fn say(&mut self, line: &Line) {
+        self.say_to_others(line, |_| false);
+    }
+
+    /// Tells the log and all but those who get an answer that says the same.
+    fn say_to_others(&mut self, line: &Line, is_answered: impl Fn(Wait) -> bool) {
         let process = line.worker.and_then(|id| self.workers.get(id));
         let pid = process.and_then(|process| process.pid);
         let of_worker = line.worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
@@ -187,7 +208,8 @@ impl EventLoop {
             Level::INFO => log!(info, line, pid),
             Level::DEBUG | Level::TRACE => log!(debug, line, pid),
         }
-        self.progress(Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() });
+        let progress = Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() };
+        self.progress(progress, |wait| !is_answered(wait));
     }
 
     /// So that the next delay of this pool differs from that of other pools, and of this one's last.

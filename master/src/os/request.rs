@@ -10,6 +10,11 @@ pub enum Request {
         /// The signal that asked for it, for the log.
         signal: Option<String>,
     },
+    /// The configuration read again, then a rolling restart with it.
+    Reload {
+        /// The signal that asked for it, for the log.
+        signal: Option<String>,
+    },
     /// A graceful stop; the second time at once.
     Stop {
         /// The signal that asked for it, for the log.

@@ -1,13 +1,15 @@
-//! What a generation fixes for its workers: the environment, and the directory once it is committed.
+//! What a generation fixes for its workers: the options, the environment, and the directory once it is committed.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dutch_master_protocol::env;
 
 use super::program::ProgramError;
 use crate::core::{Directory, GenerationId};
+use crate::options::Options;
 
 /// Names and values.
 pub(super) type Environment = BTreeMap<OsString, OsString>;
@@ -27,9 +29,12 @@ const NOT_INHERITED: [&str; 10] = [
 ];
 
 /// What is fixed for one generation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(super) struct Snapshot {
+    pub(super) options: Arc<Options>,
     pub(super) environment: Environment,
+    /// The directory of the pool, links and all.
+    pub(super) live: PathBuf,
     /// What the live directory was when its last worker was started, until it was committed.
     directory: Option<PathBuf>,
     is_committed: bool,
@@ -43,14 +48,15 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Fixes a generation as things are now. Of the others the committed one stays, and those that still have workers: those that were given up or superseded would pile up.
-    pub(super) fn take(&mut self, generation: GenerationId, added: &[(String, String)], has_workers: impl Fn(GenerationId) -> bool) {
+    pub(super) fn take(&mut self, generation: GenerationId, options: Arc<Options>, live: PathBuf, has_workers: impl Fn(GenerationId) -> bool) {
         self.by_generation.retain(|other, snapshot| snapshot.is_committed || has_workers(*other));
-        let snapshot = Snapshot { environment: environment(std::env::vars_os(), added), ..Snapshot::default() };
+        let environment = environment(std::env::vars_os(), &options.env);
+        let snapshot = Snapshot { options, environment, live, directory: None, is_committed: false };
         self.by_generation.insert(generation, snapshot);
     }
 
-    pub(super) fn get(&self, generation: GenerationId) -> Snapshot {
-        self.by_generation.get(&generation).cloned().unwrap_or_default()
+    pub(super) fn get(&self, generation: GenerationId) -> Option<&Snapshot> {
+        self.by_generation.get(&generation)
     }
 
     /// The generation is the one to fall back to; older ones never start a worker again.
@@ -62,14 +68,14 @@ impl Snapshots {
     }
 
     /// Where a worker of this generation starts now, and whether that is another place than was wanted.
-    pub(super) fn directory(&mut self, generation: GenerationId, wanted: Directory, live: &Path) -> Result<Place, ProgramError> {
-        let snapshot = self.by_generation.get_mut(&generation);
-        let committed = snapshot.as_ref().and_then(|snapshot| snapshot.directory.clone()).filter(|_| wanted == Directory::Committed);
+    pub(super) fn directory(&mut self, generation: GenerationId, wanted: Directory) -> Result<Place, ProgramError> {
+        let snapshot = self.by_generation.get_mut(&generation).ok_or(ProgramError::NoSnapshot { generation })?;
+        let committed = snapshot.directory.clone().filter(|_| wanted == Directory::Committed);
         if let Some(path) = committed.clone().filter(|path| path.is_dir()) {
             return Ok(Place { path, instead_of: None });
         }
-        let path = resolve(live)?;
-        if let Some(snapshot) = snapshot.filter(|snapshot| wanted == Directory::Live && !snapshot.is_committed) {
+        let path = resolve(&snapshot.live)?;
+        if wanted == Directory::Live && !snapshot.is_committed {
             snapshot.directory = Some(path.clone());
         }
         Ok(Place { path, instead_of: committed })
@@ -116,7 +122,7 @@ mod tests {
     fn what_was_given_up_is_forgotten_when_its_workers_are_gone() {
         let mut snapshots = Snapshots::default();
         for generation in 1..=4 {
-            snapshots.take(generation, &[], |other| other == 3);
+            snapshots.take(generation, Arc::new(Options::new("app")), "/".into(), |other| other == 3);
             if generation == 1 {
                 snapshots.commit(1);
             }
@@ -134,19 +140,20 @@ mod tests {
         let (one, two) = (one.canonicalize().unwrap(), two.canonicalize().unwrap());
         symlink(&one, &current).unwrap();
         let mut snapshots = Snapshots::default();
-        let place = |snapshots: &mut Snapshots, generation, wanted| snapshots.directory(generation, wanted, &current).unwrap();
-        snapshots.take(1, &[], |_| false);
+        let place = |snapshots: &mut Snapshots, generation, wanted| snapshots.directory(generation, wanted).unwrap();
+        let options = Arc::new(Options::new("app"));
+        snapshots.take(1, options.clone(), current.clone(), |_| false);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, one);
         snapshots.commit(1);
         std::fs::remove_file(&current).unwrap();
         symlink(&two, &current).unwrap();
-        snapshots.take(2, &[], |_| false);
+        snapshots.take(2, options, current, |_| false);
         assert_eq!(place(&mut snapshots, 2, Directory::Live).path, two);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, two, "crash replacements follow it too");
         assert_eq!(place(&mut snapshots, 1, Directory::Committed), Place { path: one.clone(), instead_of: None });
         std::fs::remove_dir(&one).unwrap();
         assert_eq!(place(&mut snapshots, 1, Directory::Committed), Place { path: two, instead_of: Some(one) });
         std::fs::remove_dir_all(&folder).unwrap();
-        assert!(matches!(snapshots.directory(2, Directory::Live, &current), Err(ProgramError::Directory { .. })));
+        assert!(matches!(snapshots.directory(2, Directory::Live), Err(ProgramError::Directory { .. })));
     }
 }

@@ -1,6 +1,7 @@
 //! Starts masters in folders of their own and watches what they log.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dutch_master_protocol::env;
 use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -114,7 +116,10 @@ impl Master {
     /// Pid of the next worker that was started.
     #[track_caller]
     pub(crate) fn next_worker(&mut self) -> u32 {
-        pid_in(&self.next("Worker spawned"))
+        let pid = pid_in(&self.next("Worker spawned"));
+        // The kernel shows a new program's environment a moment after exec.
+        eventually("its environment is there", || variable(pid, env::TOKEN).is_some() || !is_alive(pid));
+        pid
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -145,6 +150,20 @@ impl Drop for Master {
 
 pub(crate) fn pid_in(line: &Value) -> u32 {
     u32::try_from(line["workerPid"].as_u64().unwrap()).unwrap()
+}
+
+/// Lets a command begin with these signals ignored, as a careless parent may.
+#[allow(unsafe_code)]
+pub(crate) fn ignoring(mut command: Command, signals: &'static [Signal]) -> Command {
+    let ignore = || {
+        signals.iter().try_for_each(|number| {
+            // SAFETY: no handler runs.
+            unsafe { signal(*number, SigHandler::SigIgn) }.map(drop).map_err(Into::into)
+        })
+    };
+    // SAFETY: `signal` is async-signal-safe.
+    unsafe { command.pre_exec(ignore) };
+    command
 }
 
 /// Signals a child of ours, or one of a master that has not reaped it.

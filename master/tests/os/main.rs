@@ -6,6 +6,8 @@ mod hooks;
 mod idle;
 mod master;
 mod peer;
+mod reload;
 mod strangers;
+mod subscribers;
 mod worker_processes;
 mod workers;

@@ -8,7 +8,7 @@ use dutch_master_protocol::message::{Drained, FromMaster, FromWorker};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getsid};
 
-use crate::harness::{Folder, Master, eventually, is_alive, pid_in, signal_to, start_command, variable};
+use crate::harness::{Folder, Master, eventually, ignoring, is_alive, pid_in, signal_to, start_command, variable};
 use crate::peer::Peer;
 
 /// 32 and 33, which no program can change by means of the C library.
@@ -24,7 +24,10 @@ fn a_worker_is_a_session_of_its_own_and_owes_the_master_nothing() {
     let folder = Folder::new();
     let mut command = start_command(&folder, "m", &["-n", "1", "-e", "COLOUR=orange", "--", "sleep", "60"]);
     command.env("NOTIFY_SOCKET", "/nowhere").env("LISTEN_FDS", "1").env("WATCHDOG_USEC", "1").env("NODE_CHANNEL_FD", "3").env("KEPT", "yes");
-    let mut master = Master::from(command, &folder);
+    // What the master's own parent ignored and left open is not the worker's.
+    let (_pipe, left_open) = nix::unistd::pipe().unwrap();
+    let mut master = Master::from(ignoring(command, &[Signal::SIGHUP, Signal::SIGUSR1]), &folder);
+    drop(left_open);
     let pid = master.next_worker();
     assert_eq!(getsid(Some(Pid::from_raw(pid.cast_signed()))).unwrap().as_raw().unsigned_abs(), pid);
     for mask in ["SigIgn", "SigBlk", "SigCgt"] {
@@ -114,4 +117,12 @@ fn a_program_that_cannot_be_executed_is_a_failed_start_with_the_reason() {
     let reason = master.next("Cluster could not be started")["reason"].clone();
     assert!(reason.as_str().unwrap().contains("broken: No such file or directory"), "{reason}");
     assert_eq!(master.wait().code(), Some(1));
+}
+
+#[test]
+fn exits_are_seen_even_if_the_masters_parent_ignored_sigchld() {
+    let folder = Folder::new();
+    let command = start_command(&folder, "m", &["-n", "1", "--restart-attempts", "1", "--", "sh", "-c", "exit 7"]);
+    let mut master = Master::from(ignoring(command, &[Signal::SIGCHLD]), &folder);
+    assert_eq!(master.next("Worker exited")["code"], 7);
 }

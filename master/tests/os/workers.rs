@@ -1,7 +1,9 @@
 //! What a worker says over its connection, and what it gets.
 
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use dutch_master_protocol::codec;
 use dutch_master_protocol::control::{FromControl, ListenerStatus, Status, ToControl};
@@ -117,6 +119,61 @@ fn what_a_worker_said_before_it_died_counts() {
     master.signal(Signal::SIGCONT);
     assert_eq!(pid_in(&master.next("Worker listening")), pid);
     assert_eq!(master.next("Worker exited")["signal"], "SIGKILL");
+}
+
+#[test]
+fn what_a_worker_said_before_it_hung_up_counts_even_if_it_never_read() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    master.next("Cluster ready");
+    master.signal(Signal::SIGSTOP);
+    // More than is read in one turn, so that the first answers find nobody before the last words are read.
+    let mut words: Vec<u8> = (0..1_000).flat_map(|seq| codec::encode(&listen(seq, Address::unix("relative"))).unwrap()).collect();
+    words.extend(codec::encode(&FromWorker::RequestRestart(RequestRestart::default())).unwrap());
+    worker.stream.write_all(&words).unwrap();
+    drop(worker);
+    master.signal(Signal::SIGCONT);
+    master.next("Worker dying");
+}
+
+#[test]
+fn what_a_worker_said_in_time_does_not_lose_to_a_timer() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "--start-timeout", "1s"]);
+    let pid = master.next_worker();
+    // As after a suspend: when the master wakes up, the words have been there for long, and the deadline has passed as well.
+    master.signal(Signal::SIGSTOP);
+    let mut worker = Peer::connect(&master.socket);
+    worker.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(pid, env::TOKEN), ..Hello::default() }));
+    worker.say(&FromWorker::Listening(dutch_master_protocol::message::Listening::default()));
+    thread::sleep(Duration::from_millis(1_500));
+    master.signal(Signal::SIGCONT);
+    master.next("Cluster ready");
+    assert_eq!(master.count("Worker could not be started"), 0);
+}
+
+#[test]
+fn hello_is_enough_where_the_configuration_says_so() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "--ready-on", "hello"]);
+    let _worker = Peer::of_next_worker(&mut master);
+    master.next("Cluster ready");
+}
+
+#[test]
+fn a_worker_may_ask_for_many_listeners_at_once() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    for index in 0..200 {
+        let address = Some(Address::tcp(Some([127, 0, 0, 1].into()), 0));
+        worker.say(&FromWorker::Listen(Listen { seq: index.into(), address, index: Some(index), ..Listen::default() }));
+    }
+    for seq in 0..200 {
+        assert!(matches!(worker.hear(), Some(FromMaster::Listener(listener)) if listener.seq == seq));
+        drop(worker.take_fd());
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ const QUIET_TURNS = 3
 const ACCEPT_ON_MS = 1_000
 /** How long before the announced timeout everything has ended: time to say so. At most a tenth of it. */
 const MARGIN_MS = 250
+/** The longest timer that there is; a longer one would end at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
 
 class Drain {
   #servers
@@ -59,7 +61,7 @@ class Drain {
     this.#deadline = performance.now() + left
     this.#lastCall = this.#deadline - Math.min(LINGER_MS, left / 2)
     clearTimeout(this.#deadlineTimer)
-    this.#deadlineTimer = setTimeout(() => this.#cut(), left)
+    this.#deadlineTimer = setTimeout(() => this.#cut(), Math.min(left, TIMER_MAX_MS))
   }
 
   /** The last worker of a listener is the last who can accept what waits in its queue. */

@@ -1,12 +1,15 @@
 //! A connection's bytes, on their way between the socket and hyper: reports what happens, and hands the socket back when hyper is done with it.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio_util::either::Either;
 
 use super::acceptor::Stream;
 use super::activity::Activity;
@@ -33,6 +36,16 @@ impl Watched {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Whether there is something to read that the runtime has not learnt of yet.
+    fn bytes_wait(&self) -> bool {
+        let socket = match &self.stream {
+            None => return false,
+            Some(Either::Left(tcp)) => tcp.as_raw_fd(),
+            Some(Either::Right(unix)) => unix.as_raw_fd(),
+        };
+        recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).is_ok_and(|bytes| bytes > 0)
+    }
+
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.write_blocked(result.is_pending());
         result
@@ -52,7 +65,7 @@ impl AsyncRead for Watched {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = this.stream()?.poll_read(context, buffer);
-        if read.is_pending() && this.activity.is_ended() {
+        if read.is_pending() && this.activity.is_ended() && !this.bytes_wait() {
             return Poll::Ready(Ok(())); // End of the stream, as far as hyper is concerned.
         }
         ready!(read)?;
@@ -88,5 +101,30 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream()?.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_arrives_as_the_idle_grace_ends_is_read() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let activity = Arc::new(Activity::new());
+        let (mut watched, _handed_back) = Watched::new(Either::Right(tokio::net::UnixStream::from_std(server).unwrap()), Arc::clone(&activity));
+        activity.end();
+        client.write_all(b"request").unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(watched.read(&mut buffer).await.unwrap(), 7);
+        assert!(!activity.is_ended(), "the rest of the request is not cut off");
+        activity.end();
+        assert_eq!(watched.read(&mut buffer).await.unwrap(), 0);
     }
 }

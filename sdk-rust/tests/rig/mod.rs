@@ -14,7 +14,7 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use dutch_master_protocol::message::{Close, DisconnectReason, Drained, FromWorker, Listening};
-use dutch_master_worker::Worker;
+use dutch_master_worker::{Event, Worker};
 use tokio::sync::Semaphore;
 
 use crate::fake_master::{FakeMaster, PATIENCE, Peer, tcp, welcome};
@@ -65,6 +65,15 @@ impl Rig {
     pub(crate) fn order(&mut self, reason: DisconnectReason, timeout: Duration) {
         self.peer.disconnect(reason, timeout);
         self.expect_close();
+    }
+
+    /// Orders the worker to go while its runtime is held up, and waits until the order has reached it.
+    pub(crate) fn order_while_blocked(&mut self, reason: DisconnectReason, timeout: Duration) {
+        let (tell, told) = mpsc::channel();
+        self.worker.on_event(move |event| drop(tell.send(event)));
+        self.peer.disconnect(reason, timeout);
+        // Events are told after everybody who waits for the order has been woken.
+        assert!(matches!(told.recv_timeout(PATIENCE), Ok(Event::Order(_))));
     }
 
     pub(crate) fn expect_close(&mut self) {

@@ -9,7 +9,7 @@ use serde::ser::SerializeMap;
 use serde_json::Value;
 use tracing::Level;
 
-use crate::cli::args::LogFormat;
+use crate::cli::settings::LogFormat;
 
 /// An event as it is to be shown.
 pub(super) struct Line<'a> {

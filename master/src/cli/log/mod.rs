@@ -15,11 +15,11 @@ use tracing::{Event, Metadata, Subscriber};
 
 use self::format::{Format, Line};
 use self::sink::Sink;
-use super::args::{Log, LogLevel};
+use super::settings::{Log, LogLevel};
 
 /// Sends every event of this process to standard error from now on.
 pub(super) fn install(options: Log) {
-    let logger = Logger { level: level(options.log_level), format: Format::new(options.log_format), sink: Mutex::default() };
+    let logger = Logger { level: level(options.level), format: Format::new(options.format), sink: Mutex::default() };
     // It fails when there is a subscriber already, and then that one logs.
     let _ = tracing::subscriber::set_global_default(logger);
 }

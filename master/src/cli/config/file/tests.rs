@@ -1,0 +1,172 @@
+//! What a file may say, and what is said of one that is wrong.
+
+use dutch_master::core::Surge;
+use dutch_master::options::{ListenSpec, NumWorkers, Options};
+use dutch_master_protocol::message::Address;
+
+use super::*;
+
+const BASE: &str = "/etc/shop";
+
+#[track_caller]
+fn right(text: &str) -> Settings {
+    parse(text, Path::new(BASE)).unwrap().settings
+}
+
+/// Line, column and text of each fault.
+#[track_caller]
+fn wrong(text: &str) -> Vec<(usize, usize, String)> {
+    let places = Places::of(text);
+    let faults = parse(text, Path::new(BASE)).unwrap_err();
+    faults.into_iter().map(|(at, message)| (places.place(at).0, places.place(at).1, message)).collect()
+}
+
+#[track_caller]
+fn wrong_once(text: &str, line: usize, column: usize, message: &str) {
+    assert_eq!(wrong(text), [(line, column, message.into())], "{text}");
+}
+
+#[test]
+fn every_option_can_be_given() {
+    let settings = right(
+        r#"
+        worker = "app.js"
+        args = ["--port", "8000"]
+        num_workers = 4
+        listen = ["8000", "admin=127.0.0.1:9000"]
+        dir = "current"
+        env = ["A=1"]
+        before_fork = "make"
+        start_timeout = "1m"
+        kill_timeout = "1s"
+        settle_time = "0s"
+        orphan_timeout = "never"
+        surge = "all"
+        restart_attempts = 5
+        keep_trying = true
+        ready_on = "hello"
+        restart_signal = "USR1"
+        name = "shop"
+        socket = "shop.sock"
+        pid_file = "/run/shop.pid"
+        log_format = "json"
+        log_level = "debug"
+        node_args = ["--inspect --x", "--y"]
+        node_sdk = "sdk"
+        [worker_environment]
+        B = "2"
+        "#,
+    );
+    assert_eq!(keys::KEYS.len() - 3, settings.given().len(), "`args` goes with `worker`, and variables are counted apart");
+    let options = settings.options().unwrap();
+    assert_eq!(
+        options,
+        Options {
+            args: vec!["--port".into(), "8000".into()],
+            num_workers: NumWorkers::Fixed(4),
+            listen: vec![values::listen("8000").unwrap(), values::listen("admin=127.0.0.1:9000").unwrap()],
+            dir: Some("/etc/shop/current".into()),
+            env: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
+            before_fork: Some("make".into()),
+            start_timeout: values::duration("60s").unwrap(),
+            kill_timeout: values::duration("1s").unwrap(),
+            settle_time: values::duration("0s").unwrap(),
+            orphan_timeout: None,
+            surge: Surge::All,
+            restart_attempts: 5,
+            keep_trying: true,
+            ready_on: dutch_master::options::ReadyOn::Hello,
+            restart_signal: "SIGUSR1".into(),
+            name: Some("shop".into()),
+            socket: Some("/etc/shop/shop.sock".into()),
+            pid_file: Some("/run/shop.pid".into()),
+            node_args: vec!["--inspect".into(), "--x".into(), "--y".into()],
+            node_sdk: Some("/etc/shop/sdk".into()),
+            ..Options::new("app.js")
+        }
+    );
+}
+
+#[test]
+fn an_empty_file_gives_nothing() {
+    assert_eq!(right("# nothing\n"), Settings::default());
+}
+
+#[test]
+fn a_number_may_stand_where_text_that_is_one_would_do() {
+    assert_eq!(right("num_workers = 3").num_workers, right("num_workers = \"3\"").num_workers);
+    assert_eq!(right("surge = 2").surge, Some(Surge::Count(2)));
+    assert_eq!(right("listen = 8000").listen, Some(vec![ListenSpec { name: None, address: Address::tcp(None, 8000) }]));
+    assert_eq!(right("listen = [8000, \"a=9000\"]").listen, right("listen = [\"8000\", \"a=9000\"]").listen);
+    assert_eq!(
+        right("worker_environment = { A = 1, B = true, C = 1.50 }").env.unwrap(),
+        [("A", "1"), ("B", "true"), ("C", "1.50")].map(|(a, b)| (a.into(), b.into()))
+    );
+}
+
+#[test]
+fn relative_paths_are_seen_from_the_folder_of_the_file() {
+    assert_eq!(right("listen = \"a=unix:run/a.sock\"").listen.unwrap()[0].address, Address::unix("/etc/shop/run/a.sock"));
+    assert_eq!(right("dir = \"/srv\"").dir, Some("/srv".into()));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    for (slip, meant) in [
+        ("num_worker", "num_workers"),
+        ("num-workers", "num_workers"),
+        ("Listen", "listen"),
+        ("workerEnvironment", "worker_environment"),
+        ("killtimeout", "kill_timeout"),
+    ] {
+        wrong_once(&format!("\n{slip} = 1"), 2, 1, &format!("unknown key `{slip}`; did you mean `{meant}`?"));
+    }
+    wrong_once("zzz = 1", 1, 1, "unknown key `zzz`; docs/configuration.md lists all");
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_the_right_one() {
+    wrong_once("worker = 3", 1, 10, "`worker`: a string is wanted, not an integer");
+    wrong_once("args = \"-x\"", 1, 8, "`args`: an array of strings is wanted, not a string");
+    wrong_once("args = [\"-n\", 4]", 1, 15, "`args`: an array of strings is wanted, not an integer");
+    wrong_once("keep_trying = \"yes\"", 1, 15, "`keep_trying`: `true` or `false` is wanted, not a string");
+    wrong_once("kill_timeout = 1.5", 1, 16, "`kill_timeout`: a string like \"30s\", \"1m30s\" or \"500ms\" is wanted, not a float");
+    wrong_once("num_workers = true", 1, 15, "`num_workers`: a number, or \"auto\" is wanted, not a boolean");
+    wrong_once("worker_environment = [\"A=1\"]", 1, 22, "`worker_environment`: a table of variables is wanted, not an array");
+    wrong_once("[worker_environment]\nA = []", 2, 5, "`worker_environment.A`: a string is wanted, not an array");
+}
+
+#[test]
+fn an_impossible_value_is_refused_as_on_the_command_line() {
+    wrong_once("num_workers = 0", 1, 15, "`num_workers`: 0: a number from 1 to 4096 is wanted, or `auto` for one per processor");
+    wrong_once("kill_timeout = 30", 1, 16, "`kill_timeout`: 30: a unit is missing: `30s` for seconds, `30ms` for milliseconds");
+    wrong_once("listen = [\"8000\", \"localhost:80\"]", 1, 19, "`listen`: \"localhost:80\": names are not looked up: write `127.0.0.1:80` or `[::1]:80`");
+    wrong_once("listen = [\"a=1\", \"a=2\"]", 1, 10, "`listen`: two listeners have the name `a`");
+    wrong_once("ready_on = \"never\"", 1, 12, "`ready_on`: \"never\": one of these is wanted: \"listening\", \"hello\"");
+    wrong_once("restart_attempts = -1", 1, 20, "`restart_attempts`: -1: a number from 1 is wanted");
+    wrong_once("name = \"../x\"", 1, 8, "`name`: \"../x\": letters, digits, `.`, `_` and `-` make a name, and it does not begin with `.` or `-`");
+    wrong_once("worker = \"\"", 1, 10, "`worker`: \"\": it is empty");
+    wrong_once("args = [\"x\"]", 1, 1, "`args` belong to a `worker`, and there is none in this file");
+}
+
+#[test]
+fn an_option_that_slipped_below_the_variables_is_no_variable() {
+    let (line, column, message) = wrong("[worker_environment]\nA = \"1\"\nkill_timeout = \"5s\"").remove(0);
+    assert_eq!((line, column), (3, 1));
+    assert!(message.contains("`kill_timeout` stands below [worker_environment]"), "{message}");
+}
+
+#[test]
+fn all_faults_are_told_at_once_and_in_their_order() {
+    let faults = wrong("surge = \"none\"\nworkers = 3\nnum_workers = 0\n");
+    assert_eq!(faults.iter().map(|(line, ..)| *line).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_no_toml_is_refused_at_its_place() {
+    let faults = wrong("worker = \"app.js\"\nnum_workers = \n");
+    assert_eq!((faults.len(), faults[0].0), (1, 2), "{faults:?}");
+    assert!(!faults[0].2.contains('\n'));
+    let faults = wrong("name = \"a\"\nname = \"b\"\n");
+    assert!(faults[0].0 == 2 && faults[0].2.contains("duplicate key"), "{faults:?}");
+}

@@ -1,0 +1,272 @@
+//! The effective configuration as text: a configuration file in which every value says where it comes from.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use dutch_master::Options;
+use dutch_master::core::Surge;
+use dutch_master::options::{ListenSpec, NumWorkers, ReadyOn};
+
+use super::{Configuration, Origins};
+use crate::cli::settings::Log;
+use crate::cli::status::address;
+
+/// The column of the origins, if the value leaves it free.
+const ORIGIN_COLUMN: usize = 40;
+
+/// All of it. What comes out can be used as a file.
+pub(in crate::cli) fn text(configuration: &Configuration) -> String {
+    let Configuration { options, log, origins } = configuration;
+    let mut text = String::new();
+    for (key, value) in entries(options, *log) {
+        let line = match value {
+            Value::Set(value) => format!("{key} = {value}"),
+            Value::Unset(why) => format!("# {key}: {why}"),
+        };
+        add(&mut text, &line, &origins.of(key).to_string());
+    }
+    variables(&mut text, options, origins);
+    text
+}
+
+fn add(text: &mut String, line: &str, origin: &str) {
+    let _ = writeln!(text, "{line:ORIGIN_COLUMN$}  # {origin}");
+}
+
+fn variables(text: &mut String, options: &Options, origins: &Origins) {
+    // The last one of a name counts, as it does for the workers.
+    let variables: BTreeMap<_, _> = options.env.iter().map(|(name, value)| (name, value)).collect();
+    if !variables.is_empty() {
+        text.push_str("\n[worker_environment]\n");
+    }
+    for (name, value) in variables {
+        add(text, &format!("{} = {}", string(name), string(value)), &origins.of_variable(name).to_string());
+    }
+}
+
+/// A value, or what holds while there is none.
+pub(super) enum Value {
+    Set(String),
+    Unset(&'static str),
+}
+
+/// Every key but the variables, in the order of the documentation.
+pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)> {
+    // Without `..`: whatever is added has to be shown.
+    let Options {
+        worker,
+        args,
+        num_workers,
+        listen,
+        dir,
+        env: _,
+        before_fork,
+        restart_signal,
+        start_timeout,
+        kill_timeout,
+        orphan_timeout,
+        settle_time,
+        surge,
+        restart_attempts,
+        keep_trying,
+        ready_on,
+        name,
+        socket,
+        pid_file,
+        node_args,
+        node_sdk,
+    } = options;
+    let or = |value: Option<String>, why| value.map_or(Value::Unset(why), Value::Set);
+    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(self::path);
+    vec![
+        ("worker", Value::Set(self::path(worker))),
+        ("args", Value::Set(strings(args))),
+        ("num_workers", Value::Set(size(*num_workers))),
+        ("listen", Value::Set(strings(listen.iter().map(listener)))),
+        ("dir", or(path(dir), "the directory in which `start` is run")),
+        ("before_fork", or(before_fork.as_deref().map(string), "no hook")),
+        ("start_timeout", Value::Set(time(*start_timeout))),
+        ("kill_timeout", Value::Set(time(*kill_timeout))),
+        ("settle_time", Value::Set(time(*settle_time))),
+        ("orphan_timeout", Value::Set(orphan_timeout.map_or(string("never"), time))),
+        ("surge", Value::Set(self::surge(*surge))),
+        ("restart_attempts", Value::Set(restart_attempts.to_string())),
+        ("keep_trying", Value::Set(keep_trying.to_string())),
+        (
+            "ready_on",
+            Value::Set(string(match ready_on {
+                ReadyOn::Listening => "listening",
+                ReadyOn::Hello => "hello",
+            })),
+        ),
+        ("restart_signal", Value::Set(string(restart_signal))),
+        ("name", or(name.as_deref().map(string), "made from worker and directory")),
+        ("socket", or(path(socket), "in the runtime directory")),
+        ("pid_file", or(path(pid_file), "none")),
+        ("log_format", Value::Set(choice(&log.format))),
+        ("log_level", Value::Set(choice(&log.level))),
+        ("node_args", Value::Set(strings(node_args))),
+        ("node_sdk", or(path(node_sdk), "looked for beside the app, then beside dutch-master")),
+    ]
+}
+
+/// JSON's escapes are among TOML's.
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+fn strings<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| string(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn path(path: &Path) -> String {
+    string(&path.to_string_lossy())
+}
+
+fn size(num_workers: NumWorkers) -> String {
+    match num_workers {
+        NumWorkers::Fixed(size) => size.to_string(),
+        NumWorkers::Auto => string("auto"),
+    }
+}
+
+fn listener(listen: &ListenSpec) -> String {
+    let ListenSpec { name, address: its } = listen;
+    let address = address(its);
+    let address = address.strip_prefix("*:").unwrap_or(&address);
+    name.as_ref().map_or(address.to_owned(), |name| format!("{name}={address}"))
+}
+
+/// In the largest unit that leaves a whole number, up to seconds: `90s` is easier to compare than `1m 30s`.
+fn time(duration: Duration) -> String {
+    let text = match duration.subsec_nanos() {
+        0 => format!("{}s", duration.as_secs()),
+        nanos if nanos % 1_000_000 == 0 => format!("{}ms", duration.as_millis()),
+        _ => humantime::format_duration(duration).to_string(),
+    };
+    string(&text)
+}
+
+fn surge(surge: Surge) -> String {
+    match surge {
+        Surge::Percent(percent) => string(&format!("{percent}%")),
+        Surge::Count(count) => count.to_string(),
+        Surge::All => string("all"),
+    }
+}
+
+fn choice(choice: &impl ValueEnum) -> String {
+    string(choice.to_possible_value().unwrap_or_default().get_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConfigError, Source};
+    use super::*;
+    use crate::cli::settings::Settings;
+    use crate::cli::values;
+
+    fn source(command_line: Settings, file: Option<&Path>) -> Source {
+        Source { command_line, file: file.map(Path::to_path_buf) }
+    }
+
+    fn file(name: &str, text: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("dm-config-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn every_value_says_where_it_comes_from() {
+        let path =
+            file("origins", "worker = \"app.js\"\nnum_workers = 3\nkill_timeout = \"5s\"\nenv = [\"C=3\"]\n[worker_environment]\nA = \"1\"\nB = \"2\"\n");
+        let above = Settings { num_workers: Some(NumWorkers::Auto), env: Some(vec![("B".into(), "9".into())]), ..Settings::default() };
+        let text = text(&source(above, Some(&path)).read().unwrap());
+        let place = path.display();
+        for (start, end) in [
+            ("worker = \"app.js\"", format!("# {place}:1")),
+            ("num_workers = \"auto\"", "# command line".into()),
+            ("kill_timeout = \"5s\"", format!("# {place}:3")),
+            ("surge = \"25%\"", "# default".into()),
+            ("\"A\" = \"1\"", format!("# {place}:6")),
+            ("\"B\" = \"9\"", "# command line".into()),
+            ("\"C\" = \"3\"", format!("# {place}:4")),
+        ] {
+            let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
+            assert!(line.ends_with(&end), "{line}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_with_the_same_meaning() {
+        let command_line = Settings {
+            worker: Some(vec!["a\"b.js".into(), "--x".into(), "\u{7f}\n".into()]),
+            listen: Some(["8000", "a=[::1]:9000", "b=unix:/run/b=c.sock"].iter().map(|text| values::listen(text).unwrap()).collect()),
+            dir: Some("/srv/app".into()),
+            env: Some(vec![("A b".into(), "1".into()), ("A b".into(), "2".into())]),
+            orphan_timeout: Some(values::limit("never").unwrap()),
+            kill_timeout: Some(Duration::from_millis(1_500)),
+            ..Settings::default()
+        };
+        let before = source(command_line, None).read().unwrap();
+        let path = file("same", &text(&before));
+        let after = source(Settings::default(), Some(&path)).read().unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(after.options, Options { env: vec![("A b".into(), "2".into())], ..before.options });
+    }
+
+    #[test]
+    fn a_file_without_a_worker_needs_one_on_the_command_line() {
+        let path = file("worker", "num_workers = 3\n");
+        assert!(matches!(source(Settings::default(), Some(&path)).read(), Err(ConfigError::NoWorker(_))));
+        let worker = Settings { worker: Some(vec!["app.js".into()]), ..Settings::default() };
+        let configuration = source(worker, Some(&path)).read().unwrap();
+        assert_eq!((configuration.options.num_workers, configuration.options.dir), (NumWorkers::Fixed(3), None), "it is looked for here, where it is named");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_worker_that_a_file_names_is_looked_for_in_its_folder() {
+        let path = file("folder", "worker = \"app.js\"\n");
+        assert_eq!(source(Settings::default(), Some(&path)).read().unwrap().options.dir.as_deref(), path.parent());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// The table of the documentation: key, default, when a change takes effect.
+    fn documented() -> Vec<(String, String, String)> {
+        let text = include_str!("../../../../docs/configuration.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.map(|row| {
+            let cells: Vec<_> = row.split(" | ").collect();
+            (cells[0].trim_end_matches('`').into(), cells[1].trim_matches('`').into(), cells[2].into())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documentation_has_every_key_with_its_default() {
+        let shown = entries(&Options::new("-"), source(Settings::default(), None).log());
+        let documented = documented();
+        let keys: Vec<_> = documented.iter().map(|(key, ..)| key.as_str()).collect();
+        assert_eq!(keys, super::super::keys::KEYS.map(|(key, _)| key));
+        for (key, value) in shown {
+            let (_, default, _) = documented.iter().find(|(documented, ..)| documented == key).unwrap();
+            match value {
+                Value::Set(value) if key != "worker" => assert_eq!(*default, value, "{key}"),
+                Value::Set(_) | Value::Unset(_) => assert_eq!(default, "–", "{key}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_documentation_says_which_keys_need_a_new_start() {
+        let fixed: Vec<_> = documented().into_iter().filter(|(.., when)| when == "start").map(|(key, ..)| key).collect();
+        let log = [super::super::FIXED_LOG_KEYS.as_slice(), dutch_master::FIXED_KEYS].concat();
+        assert!(fixed.iter().all(|key| log.contains(&key.as_str())) && fixed.len() == log.len(), "{fixed:?} {log:?}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The options of `start` as one place gives them, the command line or a file, and what they amount to. Their help is what people read; their names are the keys of the configuration file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use dutch_master::core::Surge;
+use dutch_master::options::{ListenSpec, NumWorkers, Options, ReadyOn};
+
+use super::values::{self, Limit};
+
+/// What one place gives; `None` is what it does not speak of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(super) struct Settings {
+    /// A program, or a script (.js .cjs .mjs .ts) that node runs; what follows belongs to it [default: what the configuration file says]
+    #[arg(value_name = "WORKER", num_args = 1.., trailing_var_arg = true)]
+    pub(super) worker: Option<Vec<String>>,
+
+    /// How many workers; `auto`: one per processor [default: 2]
+    #[arg(short, long, visible_short_alias = 'w', value_name = "N|auto", value_parser = values::num_workers)]
+    pub(super) num_workers: Option<NumWorkers>,
+    /// A listener that the master opens before the first worker starts. Repeatable.
+    #[arg(short, long, value_name = "[NAME=]ADDR", value_parser = values::listen)]
+    pub(super) listen: Option<Vec<ListenSpec>>,
+    /// The directory that workers start in, looked up anew for each [default: here]
+    #[arg(long, visible_alias = "chdir", value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Set a variable for the workers. Repeatable.
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::env)]
+    pub(super) env: Option<Vec<(String, String)>>,
+    /// Run by `sh -c` before every start of a worker; a failure is a failed start.
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) before_fork: Option<String>,
+
+    /// From its start to `listening`; a worker that takes longer is killed [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, help_heading = "Restarting")]
+    pub(super) start_timeout: Option<Duration>,
+    /// From the order to go to SIGKILL [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
+    pub(super) kill_timeout: Option<Duration>,
+    /// How long the first new worker must last before old ones are told to go [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
+    pub(super) settle_time: Option<Duration>,
+    /// How long a worker that lost its master serves on; `never`: without end [default: 60s]
+    #[arg(long, value_name = "TIME|never", value_parser = values::limit, help_heading = "Restarting")]
+    pub(super) orphan_timeout: Option<Limit>,
+    /// Extra workers while old ones are replaced [default: 25%]
+    #[arg(long, value_name = "25%|N|all", value_parser = values::surge, help_heading = "Restarting")]
+    pub(super) surge: Option<Surge>,
+    /// Failed starts in a row after which a restart is given up [default: 3]
+    #[arg(long, value_name = "N", value_parser = values::attempts, help_heading = "Restarting")]
+    pub(super) restart_attempts: Option<u32>,
+    /// Go on trying when the very first start fails.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Restarting")]
+    pub(super) keep_trying: Option<bool>,
+    /// What tells that a worker serves: its `listening`, or that it said `hello` [default: listening]
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true, help_heading = "Restarting")]
+    pub(super) ready_on: Option<Ready>,
+    /// The signal that asks for a rolling restart [default: SIGUSR2]
+    #[arg(long, value_name = "SIGNAL", value_parser = values::restart_signal, help_heading = "Restarting")]
+    pub(super) restart_signal: Option<String>,
+
+    /// What other commands call this master [default: from WORKER and the directory]
+    #[arg(long, value_name = "NAME", value_parser = values::name, help_heading = "The master itself")]
+    pub(super) name: Option<String>,
+    /// The control socket [default: in the runtime directory]
+    #[arg(long, value_name = "PATH", value_parser = values::socket_path, help_heading = "The master itself")]
+    pub(super) socket: Option<PathBuf>,
+    /// A file that receives the master's process id.
+    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "The master itself")]
+    pub(super) pid_file: Option<PathBuf>,
+
+    /// Lines for people, JSON, or what the `bunyan` command reads [default: pretty]
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log, on standard error")]
+    pub(super) log_format: Option<LogFormat>,
+    /// The least important level that is shown [default: info]
+    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log, on standard error")]
+    pub(super) log_level: Option<LogLevel>,
+
+    /// Arguments for node itself, separated by spaces. Repeatable.
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Node")]
+    pub(super) node_args: Option<Vec<String>>,
+    /// The folder of the package dutch-master-worker [default: looked for beside the app, then beside this program]
+    #[arg(long, value_name = "DIR", value_parser = values::absolute, help_heading = "Node")]
+    pub(super) node_sdk: Option<PathBuf>,
+}
+
+/// What the log on standard error looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Pretty,
+    Json,
+    Bunyan,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Ready {
+    Listening,
+    Hello,
+}
+
+/// Everything but the variables for the workers: there, what is given in one place goes before what is given in another.
+macro_rules! one_place_wins {
+    ($($field:ident),* $(,)?) => {
+        impl Settings {
+            /// Both places as one. What is given here goes before what is given `below`; variables for the workers add up, name by name.
+            pub(super) fn over(self, below: Settings) -> Settings {
+                let env = match (below.env, self.env) {
+                    (Some(below), Some(above)) => Some(below.into_iter().chain(above).collect()),
+                    (below, above) => above.or(below),
+                };
+                Settings { env, $($field: self.$field.or(below.$field)),* }
+            }
+
+            /// The keys that are given here, variables for the workers apart.
+            pub(super) fn given(&self) -> Vec<&'static str> {
+                let all = [$((stringify!($field), self.$field.is_some())),*];
+                all.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect()
+            }
+        }
+    };
+}
+
+one_place_wins! {
+    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, keep_trying, ready_on, restart_signal,
+    name, socket, pid_file, log_format, log_level, node_args, node_sdk,
+}
+
+impl Settings {
+    /// What the log is to look like.
+    pub(super) fn log(&self) -> Log {
+        Log { format: self.log_format.unwrap_or(LogFormat::Pretty), level: self.log_level.unwrap_or(LogLevel::Info) }
+    }
+
+    /// What the master has to know; `None`: there is no worker.
+    pub(super) fn options(self) -> Option<Options> {
+        let mut words = self.worker.unwrap_or_default().into_iter();
+        let defaults = Options::new(words.next()?);
+        Some(Options {
+            worker: defaults.worker,
+            args: words.collect(),
+            num_workers: self.num_workers.unwrap_or(defaults.num_workers),
+            listen: self.listen.unwrap_or(defaults.listen),
+            dir: self.dir,
+            env: self.env.unwrap_or(defaults.env),
+            before_fork: self.before_fork,
+            restart_signal: self.restart_signal.unwrap_or(defaults.restart_signal),
+            start_timeout: self.start_timeout.unwrap_or(defaults.start_timeout),
+            kill_timeout: self.kill_timeout.unwrap_or(defaults.kill_timeout),
+            orphan_timeout: self.orphan_timeout.map_or(defaults.orphan_timeout, |limit| limit.0),
+            settle_time: self.settle_time.unwrap_or(defaults.settle_time),
+            surge: self.surge.unwrap_or(defaults.surge),
+            restart_attempts: self.restart_attempts.unwrap_or(defaults.restart_attempts),
+            keep_trying: self.keep_trying.unwrap_or(defaults.keep_trying),
+            ready_on: match self.ready_on {
+                None => defaults.ready_on,
+                Some(Ready::Listening) => ReadyOn::Listening,
+                Some(Ready::Hello) => ReadyOn::Hello,
+            },
+            name: self.name,
+            socket: self.socket,
+            pid_file: self.pid_file,
+            node_args: self.node_args.iter().flatten().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
+            node_sdk: self.node_sdk,
+        })
+    }
+}
+
+/// The name that two listeners have.
+pub(super) fn name_given_twice(listen: &[ListenSpec]) -> Option<&str> {
+    let names: Vec<_> = listen.iter().filter_map(|listen| listen.name.as_deref()).collect();
+    names.iter().enumerate().find_map(|(i, name)| names[..i].contains(name).then_some(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_above_wins_and_the_rest_comes_from_below() {
+        let above = Settings { num_workers: Some(NumWorkers::Fixed(4)), keep_trying: Some(false), ..Settings::default() };
+        let below = Settings { num_workers: Some(NumWorkers::Auto), keep_trying: Some(true), name: Some("web".into()), ..Settings::default() };
+        let both = above.over(below);
+        assert_eq!((both.num_workers, both.keep_trying, both.name.as_deref()), (Some(NumWorkers::Fixed(4)), Some(false), Some("web")));
+    }
+
+    #[test]
+    fn listeners_above_take_the_place_of_those_below() {
+        let listen = |text: &str| Settings { listen: Some(vec![values::listen(text).unwrap()]), ..Settings::default() };
+        assert_eq!(listen("1").over(listen("2")), listen("1"));
+    }
+
+    #[test]
+    fn a_worker_above_does_not_get_the_arguments_of_another_below() {
+        let worker = |words: &[&str]| Settings { worker: Some(words.iter().map(|word| (*word).into()).collect()), ..Settings::default() };
+        assert_eq!(worker(&["a.js"]).over(worker(&["b.js", "--port", "1"])), worker(&["a.js"]));
+    }
+
+    #[test]
+    fn variables_add_up_and_the_last_one_of_a_name_is_that_from_above() {
+        let env = |pairs: &[(&str, &str)]| Settings {
+            env: Some(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()),
+            ..Settings::default()
+        };
+        assert_eq!(env(&[("A", "1")]).over(env(&[("A", "2"), ("B", "3")])), env(&[("A", "2"), ("B", "3"), ("A", "1")]));
+    }
+
+    #[test]
+    fn without_a_worker_there_are_no_options() {
+        assert_eq!(Settings::default().options(), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! `dutch-master subscribe`: what happens, as JSON for scripts.
+
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use dutch_master_protocol::control::{FromControl, Progress, Subscribe, ToControl};
+use serde::Serialize;
+
+use super::args::Which;
+use super::client::{Client, ClientError};
+use super::exit::{self, Failure};
+use super::find;
+
+/// One line. Its keys stay.
+#[derive(Debug, Serialize)]
+struct Event {
+    /// When it was heard.
+    time: String,
+    #[serde(flatten)]
+    progress: Progress,
+}
+
+/// Prints until the master ends, or nobody reads any more.
+pub(super) async fn run(which: &Which) -> Result<u8, Failure> {
+    let mut client = Client::connect(&find::socket(which)?).await?;
+    let ToControl::Accepted(_) = client.ask(&FromControl::Subscribe(Subscribe {})).await? else { return Err(ClientError::Unexpected.into()) };
+    while let Some(answer) = client.next().await? {
+        let ToControl::Progress(progress) = answer else { return Err(ClientError::Unexpected.into()) };
+        if print(&Event { time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(), progress }).is_err() {
+            break;
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// At once: whoever reads wants to act on it.
+fn print(event: &Event) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, event)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_object_with_the_words_of_the_log() {
+        let progress = Progress { message: "Worker listening".into(), worker: Some(3), generation: Some(2), detail: None };
+        let line = serde_json::to_string(&Event { time: "2026-01-01T00:00:00.000Z".into(), progress }).unwrap();
+        assert_eq!(line, r#"{"time":"2026-01-01T00:00:00.000Z","message":"Worker listening","worker":3,"generation":2}"#);
+    }
+}

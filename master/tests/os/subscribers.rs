@@ -1,0 +1,75 @@
+//! Clients that want to hear everything.
+
+use dutch_master_protocol::control::{FromControl, Subscribe, ToControl};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Folder, Master, eventually};
+use crate::peer::Peer;
+
+fn subscriber(master: &Master) -> Peer {
+    let mut client = Peer::client(master);
+    client.say(&FromControl::Subscribe(Subscribe {}));
+    assert!(matches!(client.hear(), Some(ToControl::Accepted(_))));
+    client
+}
+
+/// The messages up to this one.
+fn hear_until(client: &mut Peer, last: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|message| message != last) {
+        match client.hear() {
+            Some(ToControl::Progress(progress)) => heard.push(progress.message),
+            other => panic!("{other:?} after {heard:?}"),
+        }
+    }
+    heard
+}
+
+#[test]
+fn a_subscriber_hears_what_the_log_says() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "--settle-time", "0s"]);
+    let mut client = subscriber(&master);
+    let _old = Peer::of_next_serving_worker(&mut master);
+    hear_until(&mut client, "Cluster ready");
+    master.signal(Signal::SIGUSR2);
+    let _new = Peer::of_next_serving_worker(&mut master);
+    let heard = hear_until(&mut client, "Restart complete");
+    let expected = [
+        "Restart requested",
+        "Restarting worker",
+        "Creating new worker",
+        "Worker listening",
+        "Replacement worker available - disconnecting",
+        "Restart complete",
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let _worker = Peer::of_next_serving_worker(&mut master);
+    master.next("Cluster ready");
+    let _mute = subscriber(&master);
+    let mut prompt = subscriber(&master);
+    // Each changes the size to what it is: three lines of the log, and no more.
+    let asking = |master: &Master| {
+        let mut client = Peer::client(master);
+        client.say(&FromControl::Scale(dutch_master_protocol::control::Scale { to: Some(1), by: None }));
+        while !matches!(client.hear(), Some(ToControl::Done(_))) {}
+    };
+    let is_cut = |master: &Master| master.count("Connection refused") > 0;
+    for _ in 0..20_000 {
+        asking(&master);
+        hear_until(&mut prompt, "Pool scaled");
+        if is_cut(&master) {
+            break;
+        }
+    }
+    eventually("the one that does not read is cut", || is_cut(&master));
+    assert!(master.next("Connection refused")["reason"].as_str().unwrap().contains("does not read"));
+    asking(&master);
+    hear_until(&mut prompt, "Pool scaled");
+}
