@@ -47,7 +47,7 @@ test-rust: ## unit, property, model, vector and document tests
 	$(CARGO) test --workspace --exclude dutch-master-tests --locked
 	$(CARGO) build --workspace --all-targets --locked
 
-test-node: addon ## the npm package, against the real master
+test-node: addon express ## the npm package, against the real master
 	$(CARGO) build --locked -p dutch-master
 	cd $(ADDON) && npm test --silent
 

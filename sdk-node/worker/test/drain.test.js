@@ -2,7 +2,6 @@
 // Draining fails no request: what each kind of connection sees when its worker is told to go.
 
 const assert = require('node:assert/strict')
-const { once } = require('node:events')
 const { mkdtempSync, rmSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const { dirname, join } = require('node:path')
@@ -222,6 +221,5 @@ test('when the pool stops, connections that wait in the queue are accepted and s
   writeFileSync(gate, '')
   const answers = await Promise.all(waiting.map((client) => client.get('/').response()))
   assert.deepEqual(new Set(answers.map(({ status, connection }) => `${status} ${connection}`)), new Set(['200 close']))
-  await once(pool.child, 'exit')
-  assert.equal(pool.child.exitCode, 0)
+  assert.equal(await pool.exits(), 0)
 })

@@ -14,6 +14,15 @@ const SDK = join(__dirname, '..')
 /** No test takes as long on a busy machine, unless something hangs. */
 const HANG_MS = 30_000
 
+/** `promise`, or an error where it takes so long that something hangs. */
+function bounded(promise, what) {
+  let timer
+  const hang = new Promise((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`never happened: ${what}`)), HANG_MS)
+  })
+  return Promise.race([promise, hang]).finally(() => clearTimeout(timer))
+}
+
 /** Lines that were seen, and those that will be. */
 class Lines extends EventEmitter {
   #seen = []
@@ -31,16 +40,14 @@ class Lines extends EventEmitter {
   async find(matches, what = matches) {
     const found = this.#seen.find(matches)
     if (found) return found
-    return new Promise((resolve, reject) => {
-      const look = (line) => {
-        if (!matches(line)) return
-        clearTimeout(timer)
-        this.off('line', look)
-        resolve(line)
-      }
-      const timer = setTimeout(() => reject(new Error(`never seen: ${what}\nseen: ${JSON.stringify(this.#seen, null, 1)}`)), HANG_MS)
+    let look
+    const seen = new Promise((resolve) => {
+      look = (line) => matches(line) && resolve(line)
       this.on('line', look)
     })
+    return bounded(seen, what)
+      .catch((error) => Promise.reject(new Error(`${error.message}\nseen: ${JSON.stringify(this.#seen, null, 1)}`)))
+      .finally(() => this.off('line', look))
   }
 }
 
@@ -54,7 +61,8 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', '--node-sdk', SDK, '--settle-time', '1ms']
   const [command, args] = master ? [MASTER, ['start', ...common, ...options, script]] : [process.execPath, [...nodeArgs, script]]
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
-  const running = { child, dir, said: new Lines(), log: new Lines(), errors: new Lines(), exited: once(child, 'close') }
+  const running = { child, dir, said: new Lines(), log: new Lines(), errors: new Lines() }
+  const closed = once(child, 'close')
   const pids = new Set()
   readline.createInterface({ input: child.stdout }).on('line', (line) => running.said.add(parse(line)))
   readline.createInterface({ input: child.stderr }).on('line', (line) => {
@@ -65,7 +73,7 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   })
   t.after(async () => {
     for (const pid of [child.pid, ...pids]) kill(pid)
-    await running.exited
+    await closed
     rmSync(dir, { recursive: true, force: true })
   })
   /** The first thing that the app says of this kind. */
@@ -73,6 +81,8 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   /** The first log line with this message. */
   running.logs = (msg) => running.log.find((line) => line.msg === msg, `log message ${msg}`)
   running.complains = (pattern) => running.errors.find((line) => pattern.test(line), `stderr ${pattern}`)
+  /** The exit code of the process that was started, once it and its output have ended. */
+  running.exits = async () => (await bounded(closed, 'its exit'))[0]
   /** A rolling restart: with one worker, it is told to go once its replacement runs. */
   running.restart = () => child.kill('SIGUSR2')
   running.stop = () => child.kill('SIGTERM')
@@ -98,6 +108,7 @@ function kill(pid) {
 /** One TCP connection, byte by byte: what a careful client sees of a server. */
 class Client {
   #received = ''
+  #ended
   #socket
 
   static async connect(t, port, options) {
@@ -113,12 +124,16 @@ class Client {
       this.#received += text
       socket.emit('more')
     })
-    /** How the connection ends: `end` where the server half-closes, else the code of an error. */
-    this.ended = new Promise((resolve) => {
+    this.#ended = new Promise((resolve) => {
       socket.once('end', () => resolve('end'))
       socket.once('error', (error) => resolve(error.code))
       socket.once('close', () => resolve('close'))
     })
+  }
+
+  /** How the connection ends: `end` where the server half-closes, else the code of an error. */
+  get ended() {
+    return bounded(this.#ended, 'the end of a connection')
   }
 
   send(text) {
@@ -144,8 +159,8 @@ class Client {
   }
 
   async #more() {
-    const more = once(this.#socket, 'more', { signal: AbortSignal.timeout(HANG_MS) })
-    const ended = await Promise.race([more.then(() => undefined), this.ended])
+    const more = once(this.#socket, 'more').then(() => undefined)
+    const ended = await bounded(Promise.race([more, this.#ended]), 'more of a response')
     if (ended) throw new Error(`the connection ended (${ended}) too early; received ${JSON.stringify(this.#received)}`)
   }
 

@@ -55,6 +55,5 @@ test('the process lives as long as the master wants it, though nothing else keep
   await pool.logs('Worker listening')
   assert.ok(!pool.said.all.some(({ event }) => event === 'exit'))
   pool.stop()
-  await pool.exited
-  assert.equal(pool.child.exitCode, 0)
+  assert.equal(await pool.exits(), 0)
 })

@@ -12,7 +12,7 @@ const PRELOAD = ['--require', join(SDK, 'preload.js')]
 /** What a script says, once it has exited by itself. */
 async function saidBy(t, script, options) {
   const running = start(t, 'script.js', { master: false, env: { SCRIPT: script, SDK }, ...options })
-  const [code] = await once(running.child, 'exit')
+  const code = await running.exits()
   return { code, said: await running.hears('facts'), errors: running.errors.all }
 }
 
@@ -55,7 +55,7 @@ test('the environment stays as it is', async (t) => {
 
 test('a master that cannot be reached ends the process with one line, and nothing is served without it', async (t) => {
   const running = start(t, 'http.js', { master: false, nodeArgs: PRELOAD, env: { DUTCH_MASTER_SOCKET: '/nowhere/socket', DUTCH_MASTER_TOKEN: 't', NODE_UNIQUE_ID: '1' } })
-  const [code] = await once(running.child, 'close')
+  const code = await running.exits()
   assert.equal(code, 1)
   assert.equal(running.errors.all.length, 1, running.errors.all.join('\n'))
   assert.match(running.errors.all[0], /cannot become a worker of the master at \/nowhere\/socket: .*No such file/)
@@ -65,7 +65,7 @@ test('a master that cannot be reached ends the process with one line, and nothin
 test('an addon that cannot be loaded says what to do', async (t) => {
   const env = { DUTCH_MASTER_SOCKET: '/nowhere/socket', DUTCH_MASTER_TOKEN: 't', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere/addon.node' }
   const running = start(t, 'http.js', { master: false, nodeArgs: PRELOAD, env })
-  const [code] = await once(running.child, 'close')
+  const code = await running.exits()
   assert.equal(code, 1)
   assert.match(running.errors.all[0], /native addon cannot be loaded .*addon\.node.*npm run build/)
 })
