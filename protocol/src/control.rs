@@ -20,7 +20,7 @@ pub enum FromControl {
     Stop(Stop),
     /// Change the size; answered by `accepted`, then `done` once that many run.
     Scale(Scale),
-    /// Answered by `progress` until the connection ends.
+    /// Answered by `accepted`, then `progress` until the connection ends.
     Subscribe(Subscribe),
     /// An event that this version does not know.
     #[serde(other, skip_serializing)]
@@ -155,6 +155,9 @@ pub struct WorkerStatus {
     /// Name and version of its SDK, once it said hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sdk: Option<String>,
+    /// How many workers its slot had before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
 }
 
 /// One listener (SPEC 7.1).

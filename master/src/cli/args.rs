@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use dutch_master::core::SizeChange;
 
 use super::settings::Settings;
@@ -46,6 +46,12 @@ Examples:
 
 Exit status: 0 it can be started; 1 it cannot, and each fault is a line on standard error; 2 wrong usage.";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  dutch-master completions bash > ~/.local/share/bash-completion/completions/dutch-master
+  dutch-master completions zsh > ~/.zfunc/_dutch-master      with ~/.zfunc in fpath
+  dutch-master completions fish > ~/.config/fish/completions/dutch-master.fish";
+
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
 
@@ -75,8 +81,15 @@ pub(super) enum Command {
     Stop(Stop),
     /// Change how many workers there are, and wait until that many run.
     Scale(Scale),
+    /// Watch workers, listeners and events live, in a terminal.
+    Top(Subscribe),
     /// Print everything that happens as JSON, one object a line, until the master ends.
     Subscribe(Subscribe),
+    /// Print a script that lets a shell complete commands and options.
+    Completions(Completions),
+    /// Print the manual page, of all or of one command.
+    #[command(hide = true)]
+    Man(Man),
 }
 
 /// Which master a command means.
@@ -107,7 +120,10 @@ pub(super) struct Status {
     /// Every master that you run.
     #[arg(long, conflicts_with_all = ["socket", "name"])]
     pub(super) all: bool,
-    /// JSON on standard output: one object, with --all a list of them.
+    /// Show it again and again, every second or as often as TIME says, until the master ends.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = values::interval, conflicts_with = "all")]
+    pub(super) watch: Option<Duration>,
+    /// JSON on standard output: one object, with --all a list of them, with --watch one a line.
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -121,6 +137,28 @@ pub(super) struct Restart {
     pub(super) waiting: Waiting,
     #[command(flatten)]
     pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct Completions {
+    /// Which shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// The command.
+    #[arg(value_name = "COMMAND")]
+    pub(super) command: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,8 @@
 //! The commands that speak to a running master: what each asks for, says and exits with.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
 use dutch_master::core::SizeChange;
 use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Reload, Restart, Scale, Stop};
@@ -9,7 +11,7 @@ use super::args;
 use super::client::{Client, ClientError};
 use super::exit::{self, Failure};
 use super::find;
-use super::print::{note, say};
+use super::print::{note, say, try_say};
 use super::status::{self, Report};
 use super::wait::{End, Patience, Pending, Why};
 
@@ -18,13 +20,46 @@ pub(super) async fn status(command: &args::Status) -> Result<u8, Failure> {
     if command.all {
         return status_of_all(command.json).await;
     }
-    let report = report(&find::socket(&command.which)?).await?;
+    let mut client = Client::connect(&find::socket(&command.which)?).await?;
+    if let Some(interval) = command.watch {
+        return watch(&mut client, interval, command.json).await;
+    }
+    let report = status::ask(&mut client).await?;
     if command.json {
         say(&json(&report))
     } else {
         say(&status::text(&report))
     }
     Ok(exit::DONE)
+}
+
+async fn watch(client: &mut Client, interval: Duration, as_json: bool) -> Result<u8, Failure> {
+    let is_terminal = io::stdout().is_terminal();
+    loop {
+        let report = match status::ask(client).await {
+            Ok(report) => report,
+            Err(ClientError::Ended) => {
+                note("The master has ended.");
+                return Ok(exit::DONE);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let text = match as_json {
+            true => serde_json::to_string(&report).unwrap_or_default() + "\n",
+            false if is_terminal => redraw(&status::text(&report)),
+            false => status::text(&report) + "\n",
+        };
+        if try_say(&text).is_err() {
+            // Nobody reads any more.
+            return Ok(exit::DONE);
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// In place of what stands there, without a flicker: line by line, and then what is left is cleared.
+fn redraw(text: &str) -> String {
+    format!("\x1b[H{}\x1b[J", text.lines().fold(String::new(), |lines, line| lines + line + "\x1b[K\n"))
 }
 
 async fn status_of_all(as_json: bool) -> Result<u8, Failure> {

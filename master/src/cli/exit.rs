@@ -37,6 +37,12 @@ pub(super) enum Failure {
         #[source]
         error: io::Error,
     },
+    /// There is nothing to draw on.
+    #[error("`top` needs a terminal; `dutch-master status --watch` needs none")]
+    NoTerminal,
+    /// The terminal does not do what it should.
+    #[error("the terminal failed: {0}")]
+    Terminal(io::Error),
     /// It could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -46,7 +52,7 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Failure::NoMaster | Failure::NoSuchMaster { .. } | Failure::Several(_) | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
-            Failure::Directory { .. } | Failure::Client(_) => FAILED,
+            Failure::Directory { .. } | Failure::NoTerminal | Failure::Terminal(_) | Failure::Client(_) => FAILED,
         }
     }
 }

@@ -6,13 +6,16 @@ mod commands;
 mod config;
 mod exit;
 mod find;
+mod generate;
 mod log;
+mod memory;
 mod print;
 mod settings;
 mod signals;
 mod start;
 mod status;
 mod subscribe;
+mod top;
 mod values;
 mod wait;
 
@@ -45,6 +48,9 @@ pub(crate) fn run() -> ExitCode {
             Command::Reload(command) => told(commands::reload(&command).await),
             Command::Stop(command) => told(commands::stop(&command).await),
             Command::Scale(command) => told(commands::scale(&command).await),
+            Command::Completions(command) => told(generate::completions(command.shell)),
+            Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Top(command) => told(top::run(&command.which).await),
             Command::Subscribe(command) => told(subscribe::run(&command.which).await),
         }
     });

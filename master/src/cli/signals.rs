@@ -53,21 +53,17 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Request {
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.terminate.recv() => return stop("SIGTERM"),
-                _ = self.interrupt.recv() => return stop("SIGINT"),
-                _ = hang_up(&mut self.hang_up) => {
-                    if self.had_terminal && !has_terminal() {
-                        return stop("SIGHUP");
-                    }
-                    return Request::Reload { signal: Some("SIGHUP".into()) };
-                }
-                _ = self.restart.recv() => return Request::Restart { signal: Some(self.restart_name.clone()) },
-                _ = self.more.recv() => return Request::Scale { change: SizeChange::By(1) },
-                _ = self.fewer.recv() => return Request::Scale { change: SizeChange::By(-1) },
-            }
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => stop("SIGTERM"),
+            _ = self.interrupt.recv() => stop("SIGINT"),
+            _ = hang_up(&mut self.hang_up) => match self.had_terminal && !has_terminal() {
+                true => stop("SIGHUP"),
+                false => Request::Reload { signal: Some("SIGHUP".into()) },
+            },
+            _ = self.restart.recv() => Request::Restart { signal: Some(self.restart_name.clone()) },
+            _ = self.more.recv() => Request::Scale { change: SizeChange::By(1) },
+            _ = self.fewer.recv() => Request::Scale { change: SizeChange::By(-1) },
         }
     }
 }

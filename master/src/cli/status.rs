@@ -7,14 +7,25 @@ use dutch_master_protocol::message::{Address, Kind};
 use serde::Serialize;
 
 use super::client::{Client, ClientError};
+use super::memory;
 
 /// Everything that a master tells about itself. As JSON its keys are those of the protocol, and they stay.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     #[serde(flatten)]
     pool: PoolStatus,
-    workers: Vec<WorkerStatus>,
+    workers: Vec<WorkerReport>,
     listeners: Vec<ListenerStatus>,
+}
+
+/// A worker, as the master knows it and as the system does.
+#[derive(Debug, Serialize)]
+struct WorkerReport {
+    #[serde(flatten)]
+    status: WorkerStatus,
+    /// Its processes' share of the memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
 }
 
 /// Asks one master.
@@ -23,7 +34,7 @@ pub(super) async fn ask(client: &mut Client) -> Result<Report, ClientError> {
     let mut report = Report { pool, workers: Vec::new(), listeners: Vec::new() };
     loop {
         match client.prompt_next().await? {
-            ToControl::Worker(worker) => report.workers.push(worker),
+            ToControl::Worker(status) => report.workers.push(WorkerReport { status, memory_bytes: None }),
             ToControl::Listener(listener) => report.listeners.push(listener),
             ToControl::Done(_) => break,
             ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Accepted(_) | ToControl::Progress(_) | ToControl::Error(_) | ToControl::Unknown => {
@@ -31,12 +42,26 @@ pub(super) async fn ask(client: &mut Client) -> Result<Report, ClientError> {
             }
         }
     }
-    report.workers.sort_by_key(|worker| (worker.slot, worker.id));
+    report.workers.sort_by_key(|worker| (worker.status.slot, worker.status.id));
+    let mut memory = memory::of_sessions(report.workers.iter().filter_map(|worker| worker.status.pid));
+    report.workers.iter_mut().for_each(|worker| worker.memory_bytes = worker.status.pid.and_then(|pid| memory.remove(&pid)));
     Ok(report)
 }
 
 /// For people.
 pub(super) fn text(report: &Report) -> String {
+    let mut text = summary(report);
+    if !report.workers.is_empty() {
+        text = text + "\n" + &table(WORKER_COLUMNS, worker_rows(report));
+    }
+    if !report.listeners.is_empty() {
+        text = text + "\n" + &table(LISTENER_COLUMNS, listener_rows(report));
+    }
+    text
+}
+
+/// What there is to say of the pool as a whole, in a few lines.
+pub(super) fn summary(report: &Report) -> String {
     let pool = &report.pool;
     let mut text = format!("{}  {}, {} of {} workers running, generation {}", pool.name, phase(pool.phase), pool.running, pool.size, pool.generation);
     if let Some(committed) = pool.committed.filter(|committed| *committed != pool.generation) {
@@ -50,25 +75,33 @@ pub(super) fn text(report: &Report) -> String {
     if let Some(why) = &pool.given_up {
         let _ = writeln!(text, "  The last restart was given up: {why}");
     }
-    if !report.workers.is_empty() {
-        let rows = report.workers.iter().map(|worker| {
-            let pid = worker.pid.map_or("-".into(), |pid| pid.to_string());
-            let sdk = worker.sdk.clone().unwrap_or("-".into());
-            [worker.id.to_string(), worker.slot.to_string(), worker.state.clone(), worker.generation.to_string(), pid, age(worker.age_ms), sdk]
-        });
-        text.push('\n');
-        text.push_str(&table(["WORKER", "SLOT", "STATE", "GENERATION", "PID", "AGE", "SDK"], rows));
-    }
-    if !report.listeners.is_empty() {
-        let rows = report.listeners.iter().map(|listener| {
-            let name = listener.name.clone().unwrap_or(if listener.configured { "-" } else { "(on request)" }.into());
-            let known = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
-            [name, address(&listener.address), known(listener.queued), known(listener.backlog)]
-        });
-        text.push('\n');
-        text.push_str(&table(["LISTENER", "ADDRESS", "WAITING", "BACKLOG"], rows));
-    }
     text
+}
+
+pub(super) const WORKER_COLUMNS: [&str; 9] = ["WORKER", "SLOT", "STATE", "GENERATION", "PID", "AGE", "RESTARTS", "MEMORY", "SDK"];
+
+/// The workers, by slot.
+pub(super) fn worker_rows(report: &Report) -> impl Iterator<Item = [String; 9]> {
+    report.workers.iter().map(|WorkerReport { status: worker, memory_bytes }| {
+        let sdk = worker.sdk.clone().unwrap_or("-".into());
+        let memory = memory_bytes.map_or("-".into(), memory::text);
+        let (id, slot, generation) = (worker.id.to_string(), worker.slot.to_string(), worker.generation.to_string());
+        [id, slot, worker.state.clone(), generation, known(worker.pid), age(worker.age_ms), known(worker.restarts), memory, sdk]
+    })
+}
+
+pub(super) const LISTENER_COLUMNS: [&str; 4] = ["LISTENER", "ADDRESS", "WAITING", "BACKLOG"];
+
+/// The listeners.
+pub(super) fn listener_rows(report: &Report) -> impl Iterator<Item = [String; 4]> {
+    report.listeners.iter().map(|listener| {
+        let name = listener.name.clone().unwrap_or(if listener.configured { "-" } else { "(on request)" }.into());
+        [name, address(&listener.address), known(listener.queued), known(listener.backlog)]
+    })
+}
+
+fn known(number: Option<u32>) -> String {
+    number.map_or("-".into(), |number| number.to_string())
 }
 
 fn phase(phase: Phase) -> &'static str {
@@ -124,11 +157,11 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn report() -> Report {
-        let worker = |id, slot, state: &str| WorkerStatus {
+    pub(in crate::cli) fn report() -> Report {
+        let status = |id, slot, state: &str| WorkerStatus {
             id,
             slot,
             generation: 2,
@@ -136,7 +169,10 @@ mod tests {
             pid: Some(4_000 + id),
             age_ms: 61_000,
             sdk: Some("node/0.1.0".into()),
+            restarts: Some(1),
         };
+        let running = WorkerReport { status: status(3, 0, "running"), memory_bytes: Some(45_678_901) };
+        let starting = WorkerReport { status: WorkerStatus { pid: None, sdk: None, ..status(4, 1, "starting") }, memory_bytes: None };
         Report {
             pool: PoolStatus {
                 name: "app-1a2b".into(),
@@ -154,7 +190,7 @@ mod tests {
                 dir: "/srv/app".into(),
                 uptime_ms: 90_061_000,
             },
-            workers: vec![worker(3, 0, "running"), WorkerStatus { pid: None, sdk: None, ..worker(4, 1, "starting") }],
+            workers: vec![running, starting],
             listeners: vec![ListenerStatus {
                 key: "web".into(),
                 name: Some("web".into()),
@@ -173,9 +209,9 @@ app-1a2b  restarting, 1 of 2 workers running, generation 2 (committed: 1)
   app.js --x in /srv/app
   master 0.1.0, pid 4000, up 1d 1h, 1 restart
 
-WORKER  SLOT  STATE     GENERATION  PID   AGE    SDK
-3       0     running   2           4003  1m 1s  node/0.1.0
-4       1     starting  2           -     1m 1s  -
+WORKER  SLOT  STATE     GENERATION  PID   AGE    RESTARTS  MEMORY    SDK
+3       0     running   2           4003  1m 1s  1         43.6 MiB  node/0.1.0
+4       1     starting  2           -     1m 1s  1         -         -
 
 LISTENER  ADDRESS  WAITING  BACKLOG
 web       *:8000   3        511
@@ -198,7 +234,7 @@ web       *:8000   3        511
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["name"], "app-1a2b");
         assert_eq!(json["phase"], "restarting");
-        assert_eq!(json["workers"][0]["pid"], 4_003);
+        assert_eq!((&json["workers"][0]["pid"], &json["workers"][0]["memory_bytes"]), (&4_003.into(), &45_678_901.into()));
         assert_eq!(json["listeners"][0]["address"]["port"], 8_000);
     }
 

@@ -1,6 +1,6 @@
 //! `dutch-master subscribe`: what happens, as JSON for scripts.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::SystemTime;
 
 use dutch_master_protocol::control::{FromControl, Progress, Subscribe, ToControl};
@@ -10,6 +10,7 @@ use super::args::Which;
 use super::client::{Client, ClientError};
 use super::exit::{self, Failure};
 use super::find;
+use super::print::try_say;
 
 /// One line. Its keys stay.
 #[derive(Debug, Serialize)]
@@ -35,10 +36,7 @@ pub(super) async fn run(which: &Which) -> Result<u8, Failure> {
 
 /// At once: whoever reads wants to act on it.
 fn print(event: &Event) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, event)?;
-    out.write_all(b"\n")?;
-    out.flush()
+    try_say(&(serde_json::to_string(event)? + "\n"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const HERE: &str = "";
 /// Longest duration: a guard against a slip of the finger, and far from where times in milliseconds overflow.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// Shortest time between two looks at a master: it has better things to do.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// Signals that may ask for a restart: those that neither the system nor another order of ours needs.
 const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
 
@@ -31,6 +34,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be longer than nothing".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// Time between two looks.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        duration if duration < INTERVAL_MIN => Err(format!("at least `{}ms`", INTERVAL_MIN.as_millis())),
         duration => Ok(duration),
     }
 }

@@ -120,7 +120,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     }
 }
 
-fn line(progress: &Progress) -> String {
+pub(super) fn line(progress: &Progress) -> String {
     let worker = progress.worker.map_or(String::new(), |id| format!(" (worker {id})"));
     let detail = progress.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
     format!("{}{worker}{detail}", progress.message)

@@ -157,6 +157,7 @@ impl EventLoop {
             pid: process.and_then(|process| process.pid),
             age_ms: clock::now().since(worker.ordered_at),
             sdk: process.and_then(|process| process.sdk.clone()),
+            restarts: process.map(|process| process.predecessors),
         }
     }
 

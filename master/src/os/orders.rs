@@ -66,7 +66,7 @@ impl EventLoop {
             Ok(token) => token,
             Err(error) => return self.note(Event::SpawnFailed { worker: id, reason: format!("no random bytes for a token: {error}") }),
         };
-        let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, has_run: false };
+        let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, predecessors: 0, has_run: false };
         self.workers.insert(id, worker);
         if self.options_of(generation).before_fork.is_some() {
             self.hooks.enqueue(id);

@@ -18,6 +18,8 @@ pub(super) struct Worker {
     pub(super) connection: Option<ConnectionId>,
     /// Name and version of its SDK, as it says.
     pub(super) sdk: Option<String>,
+    /// How many workers its slot had before it.
+    pub(super) predecessors: u32,
     /// It has said `listening`.
     pub(super) has_run: bool,
 }
@@ -44,23 +46,31 @@ impl Worker {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Workers(BTreeMap<WorkerId, Worker>);
+pub(super) struct Workers {
+    by_id: BTreeMap<WorkerId, Worker>,
+    /// How many each slot has had.
+    by_slot: BTreeMap<u32, u32>,
+}
 
 impl Workers {
-    pub(super) fn insert(&mut self, id: WorkerId, worker: Worker) {
-        self.0.insert(id, worker);
+    /// Adds one, and counts it among those of its slot.
+    pub(super) fn insert(&mut self, id: WorkerId, mut worker: Worker) {
+        let so_far = self.by_slot.entry(worker.slot).or_default();
+        worker.predecessors = *so_far;
+        *so_far = so_far.saturating_add(1);
+        self.by_id.insert(id, worker);
     }
 
     pub(super) fn get(&self, id: WorkerId) -> Option<&Worker> {
-        self.0.get(&id)
+        self.by_id.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.0.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        self.0.iter().map(|(id, worker)| (*id, worker))
+        self.by_id.iter().map(|(id, worker)| (*id, worker))
     }
 
     /// The living worker that was given this token.
@@ -70,7 +80,7 @@ impl Workers {
 
     /// Takes the process of a worker that has exited.
     pub(super) fn take_process(&mut self, id: WorkerId) -> Option<Process> {
-        let worker = self.0.get_mut(&id)?;
+        let worker = self.by_id.get_mut(&id)?;
         match std::mem::replace(&mut worker.stage, Stage::Gone) {
             Stage::Alive(process) => Some(process),
             Stage::Hook | Stage::Gone => None,
@@ -79,6 +89,6 @@ impl Workers {
 
     /// Everybody has been told: forget those that are gone.
     pub(super) fn forget_the_gone(&mut self) {
-        self.0.retain(|_, worker| !matches!(worker.stage, Stage::Gone));
+        self.by_id.retain(|_, worker| !matches!(worker.stage, Stage::Gone));
     }
 }

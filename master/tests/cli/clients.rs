@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use dutch_master_protocol::control::{
-    Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, Restart, Scale, Status, Stop, ToControl, WorkerStatus,
+    Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, Reload, Restart, Scale, Status, Stop, Subscribe, ToControl, WorkerStatus,
 };
 use dutch_master_protocol::message::ErrorMessage;
 use nix::sys::signal::Signal;
@@ -173,7 +173,7 @@ fn status_answers() -> Vec<ToControl> {
         dir: "/srv".into(),
         uptime_ms: 5_000,
     };
-    let worker = WorkerStatus { id: 1, slot: 0, generation: 1, state: "running".into(), pid: Some(8), age_ms: 5_000, sdk: None };
+    let worker = WorkerStatus { id: 1, slot: 0, generation: 1, state: "running".into(), pid: Some(8), age_ms: 5_000, sdk: None, restarts: Some(0) };
     vec![ToControl::Pool(pool), ToControl::Worker(worker), done(Outcome::Done)]
 }
 
@@ -185,6 +185,50 @@ fn status_is_a_table_for_people_and_one_object_for_programs() {
     let said = answered("status-json", &["status", "--json"], FromControl::Status(Status {}), status_answers());
     let status: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((status["name"].as_str(), status["workers"][0]["id"].as_u64()), (Some("web"), Some(1)));
+}
+
+#[test]
+fn a_status_that_is_watched_is_shown_again_until_the_master_ends() {
+    let folder = Folder::new("watch");
+    let master = FakeMaster::new(&folder, |peer| {
+        for _ in 0..3 {
+            assert_eq!(peer.hear(), Some(FromControl::Status(Status {})));
+            status_answers().iter().for_each(|answer| peer.say(answer));
+        }
+        assert_eq!(peer.hear(), Some(FromControl::Status(Status {})));
+    });
+    let said = run(program(&folder, &["status", "--watch=100ms", "--json", "--socket", master.socket.to_str().unwrap()]));
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), "The master has ended.\n"));
+    let names: Vec<_> = said.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["name"].clone()).collect();
+    assert_eq!(names, ["web"; 3]);
+    master.check();
+}
+
+#[test]
+fn a_subscription_is_printed_as_json_line_by_line_until_the_master_ends() {
+    let said =
+        answered("subscribe", &["subscribe"], FromControl::Subscribe(Subscribe {}), vec![accepted(), progress("Worker listening"), progress("Worker exited")]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let lines: Vec<serde_json::Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["message"].as_str().unwrap()).collect::<Vec<_>>(), ["Worker listening", "Worker exited"]);
+    assert!(lines[0]["time"].is_string() && lines[0]["worker"] == 5 && lines[0]["detail"] == "why", "{lines:?}");
+}
+
+#[test]
+fn a_subscriber_that_is_cut_is_told_why() {
+    let refusal = ToControl::Error(ErrorMessage { seq: None, code: "limit".into(), message: "this subscriber does not read".into() });
+    let said = answered("cut", &["subscribe"], FromControl::Subscribe(Subscribe {}), vec![accepted(), refusal]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("does not read"), "{said:?}");
+}
+
+#[test]
+fn the_outcome_of_a_reload_decides_the_exit_code() {
+    let said = answered("reloaded", &["reload"], FromControl::Reload(Reload {}), vec![accepted(), done(Outcome::Done)]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "Restart complete: generation 2 serves.\n"));
+    let refusal = ToControl::Error(ErrorMessage { seq: None, code: "EINVAL".into(), message: "a.toml:1:1: unknown key `x`".into() });
+    let said = answered("refused", &["reload"], FromControl::Reload(Reload {}), vec![refusal]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(1), "Configuration refused, nothing changes: a.toml:1:1: unknown key `x`\n"));
 }
 
 #[test]

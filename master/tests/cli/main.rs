@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod clients;
+mod config;
 mod fake_master;
 mod process;
 mod start;
+mod top;
 mod usage;

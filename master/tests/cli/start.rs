@@ -66,12 +66,13 @@ fn a_hang_up_can_be_the_restart_signal() {
 }
 
 #[test]
-fn a_hang_up_without_a_terminal_that_closed_changes_nothing() {
+fn a_hang_up_without_a_terminal_that_closed_is_a_reload() {
     let folder = Folder::new("hup");
     let mut master = started(&folder, &[]);
     master.signal(Signal::SIGHUP);
-    master.wait_for("Signal ignored");
-    assert_eq!(status(&folder, &[])["phase"], "starting");
+    let line: Value = serde_json::from_str(&master.wait_for("Reload requested")).unwrap();
+    assert_eq!(line["signal"], "SIGHUP");
+    master.wait_for("Restart requested");
 }
 
 #[test]

@@ -103,7 +103,11 @@ impl Master {
                 return lines[self.read - 1].clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {message:?} after line {} in {lines:#?}", self.read);
+            if left.is_zero() {
+                let log = lines.clone();
+                drop(lines);
+                panic!("no {message:?} after line {} in {log:#?}", self.read);
+            }
             lines = self.log.grew.wait_timeout(lines, left).unwrap().0;
         }
     }

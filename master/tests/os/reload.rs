@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dutch_master_protocol::control::{FromControl, Outcome, Reload, Restart, ToControl};
-use dutch_master_protocol::message::{FromWorker, Leaving};
+use dutch_master_protocol::message::FromMaster;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Folder, Master, environment, pid_in, signal_to, start_command, variable};
+use crate::harness::{Folder, Master, signal_to, start_command, variable};
 use crate::peer::Peer;
 
 /// A folder with a configuration file for one sleeping worker.
@@ -59,8 +59,10 @@ fn ask(client: &mut Peer, request: &FromControl) -> Vec<ToControl> {
     answers
 }
 
-fn args(pid: u32) -> Vec<u8> {
-    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()
+/// The arguments that a process was started with.
+fn args(pid: u32) -> Vec<String> {
+    let line = String::from_utf8(std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).unwrap();
+    line.split_terminator('\0').skip(1).map(String::from).collect()
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn a_hang_up_reads_the_file_again_and_new_workers_are_as_it_says() {
     let second = master.next_worker();
     let _new = Peer::of_serving_worker(&master, second);
     master.next("Restart complete");
-    assert_eq!((variable(second, "RELEASE").as_deref(), args(second)), (Some("two"), b"sleep\x0061\0".to_vec()));
+    assert_eq!((variable(second, "RELEASE").as_deref(), args(second)), (Some("two"), vec!["61".to_owned()]));
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn a_wrong_file_changes_nothing_and_is_answered_with_what_is_wrong() {
 fn after_a_reload_that_was_given_up_crashed_workers_are_replaced_by_what_the_old_ones_were() {
     let site = Site::new();
     let (mut master, _old, first) = site.serving();
-    site.write("worker = \"false\"\nrestart_attempts = 1\nworker_environment = { RELEASE = \"two\" }\n");
+    site.write("worker = \"sh\"\nargs = [\"-c\", \"echo $RELEASE >> tried; exit 1\"]\nrestart_attempts = 1\nkill_timeout = \"10s\"\nworker_environment = { RELEASE = \"two\" }\n");
     let mut client = Peer::client(&master);
     let answers = ask(&mut client, &FromControl::Reload(Reload {}));
     assert!(matches!(answers.last(), Some(ToControl::Done(done)) if done.outcome == Outcome::GivenUp), "{answers:?}");
@@ -109,24 +111,15 @@ fn after_a_reload_that_was_given_up_crashed_workers_are_replaced_by_what_the_old
     signal_to(first, Signal::SIGKILL);
     master.next("Restart given up, the old workers stay");
     let replacement = master.next_worker();
-    assert_eq!((variable(replacement, "RELEASE").as_deref(), args(replacement)), (Some("one"), b"sleep\x0060\0".to_vec()));
-    let _serving = Peer::of_serving_worker(&master, replacement);
+    assert_eq!((variable(replacement, "RELEASE").as_deref(), args(replacement)), (Some("one"), vec!["60".to_owned()]));
+    let mut serving = Peer::of_serving_worker(&master, replacement);
     // The next restart tries again what was read last.
-    client.say(&FromControl::Restart(Restart {}));
-    let tried = pid_in(&master.next("Worker spawned"));
-    assert!(environment(tried).is_none_or(|environment| environment.contains(&"RELEASE=two".into())));
-}
-
-#[test]
-fn a_worker_that_leaves_while_the_new_configuration_fails_gets_a_successor_of_the_new_target() {
-    let site = Site::new();
-    let (mut master, mut old, _) = site.serving();
-    site.write("worker = \"sleep\"\nargs = [\"62\"]\n");
-    master.signal(Signal::SIGHUP);
-    let _starting = master.next_worker();
-    old.say(&FromWorker::Leaving(Leaving::default()));
-    master.next("Worker leaving");
-    assert_eq!(args(master.next_worker()), b"sleep\x0062\0");
+    let answers = ask(&mut client, &FromControl::Restart(Restart {}));
+    assert!(matches!(answers.last(), Some(ToControl::Done(done)) if done.outcome == Outcome::GivenUp), "{answers:?}");
+    assert_eq!(std::fs::read_to_string(site.folder.path().join("tried")).unwrap(), "two\ntwo\n");
+    // Time limits are the old ones too.
+    master.signal(Signal::SIGTERM);
+    assert!(matches!(serving.hear(), Some(FromMaster::Disconnect(order)) if order.timeout_ms == 27_000));
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn hear_until(client: &mut Peer, last: &str) -> Vec<String> {
 fn a_subscriber_hears_what_the_log_says() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "1", "--settle-time", "0s"]);
+    master.next("Starting cluster");
     let mut client = subscriber(&master);
     let _old = Peer::of_next_serving_worker(&mut master);
     hear_until(&mut client, "Cluster ready");
@@ -69,7 +70,7 @@ fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
         }
     }
     eventually("the one that does not read is cut", || is_cut(&master));
-    assert!(master.next("Connection refused")["reason"].as_str().unwrap().contains("does not read"));
+    assert!(master.next("Connection refused")["reason"].as_str().unwrap().contains("this subscriber does not read"));
     asking(&master);
     hear_until(&mut prompt, "Pool scaled");
 }

@@ -9,11 +9,11 @@ use dutch_master_protocol::codec;
 use dutch_master_protocol::control::{FromControl, ListenerStatus, Status, ToControl};
 use dutch_master_protocol::env;
 use dutch_master_protocol::message::{
-    Address, AppMessage, Close, DisconnectReason, Drained, FromMaster, FromWorker, Hello, Listen, RequestRestart, VERSION, codes,
+    Address, AppMessage, Close, DisconnectReason, Drained, FromMaster, FromWorker, Hello, Listen, Listening, RequestRestart, VERSION, codes,
 };
 use nix::sys::signal::Signal;
 
-use crate::harness::{Folder, Master, pid_in, signal_to, variable};
+use crate::harness::{Folder, Master, eventually, is_alive, pid_in, signal_to, variable};
 use crate::peer::Peer;
 
 fn listen(seq: u64, address: Address) -> FromWorker {
@@ -42,6 +42,20 @@ fn a_worker_gets_a_listener_that_outlives_it() {
     let theirs = TcpListener::from(successor.take_fd());
     theirs.set_nonblocking(false).unwrap();
     assert_eq!(theirs.accept().unwrap().1, waiting.local_addr().unwrap());
+}
+
+#[test]
+fn a_worker_that_calls_listen_again_leaves_the_queue_as_long_as_it_was() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0"]);
+    let (mut worker, _) = Peer::of_next_worker(&mut master);
+    worker.say(&FromWorker::Listen(Listen { seq: 1, name: Some("web".into()), ..Listen::default() }));
+    assert!(matches!(worker.hear(), Some(FromMaster::Listener(_))));
+    nix::sys::socket::listen(&worker.take_fd(), nix::sys::socket::Backlog::new(3).unwrap()).unwrap();
+    assert_eq!(listeners(&master)[0].backlog, Some(3));
+    worker.say(&FromWorker::Listening(Listening::default()));
+    master.next("Cluster ready");
+    assert_eq!(listeners(&master)[0].backlog, Some(511));
 }
 
 #[test]
@@ -114,8 +128,9 @@ fn what_a_worker_said_before_it_died_counts() {
     master.signal(Signal::SIGSTOP);
     let mut worker = Peer::connect(&master.socket);
     worker.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(pid, env::TOKEN), ..Hello::default() }));
-    worker.say(&FromWorker::Listening(dutch_master_protocol::message::Listening::default()));
+    worker.say(&FromWorker::Listening(Listening::default()));
     signal_to(pid, Signal::SIGKILL);
+    eventually("it is dead", || !is_alive(pid));
     master.signal(Signal::SIGCONT);
     assert_eq!(pid_in(&master.next("Worker listening")), pid);
     assert_eq!(master.next("Worker exited")["signal"], "SIGKILL");
@@ -146,7 +161,7 @@ fn what_a_worker_said_in_time_does_not_lose_to_a_timer() {
     master.signal(Signal::SIGSTOP);
     let mut worker = Peer::connect(&master.socket);
     worker.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(pid, env::TOKEN), ..Hello::default() }));
-    worker.say(&FromWorker::Listening(dutch_master_protocol::message::Listening::default()));
+    worker.say(&FromWorker::Listening(Listening::default()));
     thread::sleep(Duration::from_millis(1_500));
     master.signal(Signal::SIGCONT);
     master.next("Cluster ready");

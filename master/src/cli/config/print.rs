@@ -43,7 +43,7 @@ fn variables(text: &mut String, options: &Options, origins: &Origins) {
         text.push_str("\n[worker_environment]\n");
     }
     for (name, value) in variables {
-        add(text, &format!("{} = {}", string(name), string(value)), &origins.of_variable(name).to_string());
+        add(text, &format!("{} = {}", bare_or_quoted(name), string(value)), &origins.of_variable(name).to_string());
     }
 }
 
@@ -111,6 +111,11 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("node_args", Value::Set(strings(node_args))),
         ("node_sdk", or(path(node_sdk), "looked for beside the app, then beside dutch-master")),
     ]
+}
+
+fn bare_or_quoted(key: &str) -> String {
+    let is_bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_bare { key.to_owned() } else { string(key) }
 }
 
 /// JSON's escapes are among TOML's.
@@ -192,9 +197,9 @@ mod tests {
             ("num_workers = \"auto\"", "# command line".into()),
             ("kill_timeout = \"5s\"", format!("# {place}:3")),
             ("surge = \"25%\"", "# default".into()),
-            ("\"A\" = \"1\"", format!("# {place}:6")),
-            ("\"B\" = \"9\"", "# command line".into()),
-            ("\"C\" = \"3\"", format!("# {place}:4")),
+            ("A = \"1\"", format!("# {place}:6")),
+            ("B = \"9\"", "# command line".into()),
+            ("C = \"3\"", format!("# {place}:4")),
         ] {
             let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
             assert!(line.ends_with(&end), "{line}");
