@@ -21,7 +21,7 @@ run: build ## build everything, then run two workers of examples/express/app.js 
 	  '  $(MASTER) scale 4       # four workers instead of two' \
 	  '  curl http://127.0.0.1:$(PORT)/crash        # the app asks to be replaced: see the log here' \
 	  'Ctrl-C stops it gracefully.' ''
-	@exec $(MASTER) start --num-workers 2 --env PORT=$(PORT) $(EXPRESS)/app.js
+	@exec $(MASTER) start --name express-$(PORT) --num-workers 2 --env PORT=$(PORT) $(EXPRESS)/app.js
 
 build: addon express ## build the master, the Node addon and the examples (release)
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-example-axum

@@ -108,6 +108,8 @@ pub enum Failure {
     StartTimeout {
         /// The limit.
         after_ms: u64,
+        /// It had a connection.
+        connected: bool,
     },
     /// It could not be spawned.
     Spawn(String),
@@ -119,7 +121,14 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Exited(status) => write!(f, "the worker {status}"),
-            Failure::StartTimeout { after_ms } => write!(f, "the worker did not say `listening` within {:.1} s", *after_ms as f64 / 1000.0),
+            Failure::StartTimeout { after_ms, connected: true } => {
+                write!(f, "the worker connected, but did not say `listening` within {:.1} s", *after_ms as f64 / 1000.0)
+            }
+            Failure::StartTimeout { after_ms, connected: false } => write!(
+                f,
+                "the worker did not connect to the master within {:.1} s: it does not speak the protocol, or has not come that far (a Node app is started as `start app.js`, not `start node app.js`)",
+                *after_ms as f64 / 1000.0
+            ),
             Failure::Spawn(reason) => f.write_str(reason),
             Failure::Disconnected => f.write_str("the worker closed its connection"),
         }

@@ -50,9 +50,10 @@ impl Pool {
     fn expire_worker(&mut self, now: Time, id: WorkerId) {
         let start_timeout_ms = self.config.start_timeout_ms;
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        let connected = worker.connected;
         let disconnected = worker.reconnect_by.is_some_and(|at| at <= now);
         match &mut worker.state {
-            State::Starting { deadline } if *deadline <= now => self.start_expired(now, id, Failure::StartTimeout { after_ms: start_timeout_ms }),
+            State::Starting { deadline } if *deadline <= now => self.start_expired(now, id, Failure::StartTimeout { after_ms: start_timeout_ms, connected }),
             State::Starting { .. } if disconnected => self.start_expired(now, id, Failure::Disconnected),
             State::Running { since, .. } if disconnected => {
                 let (since, before) = (*since, worker.clone());

@@ -150,7 +150,11 @@ impl EventLoop {
                 let connection = self.connection(id)?;
                 return match answer {
                     Answer::HandedOver(listener, descriptor) => connection.send_with(&FromMaster::Listener(listener), descriptor),
-                    Answer::Refused(error) => connection.send(&FromMaster::Error(error)),
+                    Answer::Refused(error) => {
+                        let sent = connection.send(&FromMaster::Error(error.clone()));
+                        warn!(workerId = worker, code = error.code, reason = error.message, "Listener refused");
+                        sent
+                    }
                 };
             }
             FromWorker::Close(close) => {

@@ -422,11 +422,15 @@ fn a_listening_that_lasts_ends_the_backoff() {
 /// Rule 7. Catches: delaying the replacement of a worker that had run for long.
 #[test]
 fn a_worker_that_had_run_ten_seconds_costs_no_delay() {
-    let mut world = World::running(config(), 8);
-    for id in 1..=8 {
-        world.exit(id, 1);
+    for (ran_ms, replaced_at_once) in [(10_000, 8), (9_999, 1)] {
+        let mut world = World::new(config(), 8);
+        world.event(Event::StartRequested);
+        (1..=8).for_each(|id| world.listening(id));
+        world.advance(ran_ms);
+        world.take();
+        (1..=8).for_each(|id| world.exit(id, 1));
+        assert_eq!(world.spawned().len(), replaced_at_once, "after {ran_ms} ms");
     }
-    assert_eq!(world.spawned().len(), 8);
 }
 
 /// Rule 7. Catches: an operator who has to wait.
@@ -486,7 +490,7 @@ fn a_worker_that_never_says_listening_is_killed_after_the_start_timeout() {
     assert!(world.signals().is_empty());
     world.advance(1);
     assert_eq!(world.signals(), [(2, Signal::Kill)]);
-    assert!(world.has(&Report::StartFailed { worker: 2, why: Failure::StartTimeout { after_ms: 60_000 } }));
+    assert!(world.has(&Report::StartFailed { worker: 2, why: Failure::StartTimeout { after_ms: 60_000, connected: true } }));
     assert_eq!(world.spawned(), [2, 3], "the next one does not wait for its exit");
 }
 
@@ -742,13 +746,14 @@ fn failures_say_what_happened() {
         (Failure::Exited(ExitStatus::Code(3)), "the worker exited with code 3"),
         (Failure::Exited(ExitStatus::Signal(9)), "the worker was ended by signal 9"),
         (Failure::Exited(ExitStatus::Unknown), "the worker exited"),
-        (Failure::StartTimeout { after_ms: 1_500 }, "the worker did not say `listening` within 1.5 s"),
+        (Failure::StartTimeout { after_ms: 1_500, connected: true }, "the worker connected, but did not say `listening` within 1.5 s"),
         (Failure::Spawn("no such file".into()), "no such file"),
         (Failure::Disconnected, "the worker closed its connection"),
     ];
     for (failure, text) in cases {
         assert_eq!(failure.to_string(), text);
     }
+    assert!(Failure::StartTimeout { after_ms: 1_500, connected: false }.to_string().starts_with("the worker did not connect to the master within 1.5 s"));
 }
 
 /// Catches: any state that a successor could not read back.
