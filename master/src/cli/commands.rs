@@ -117,7 +117,7 @@ async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8
             Outcome::Done => (exit::DONE, format!("Restart complete: generation {} serves.", number(generation))),
             Outcome::Superseded => (exit::SUPERSEDED, format!("Superseded by the restart to generation {}.", number(by))),
             Outcome::GivenUp => {
-                (exit::FAILED, because("Restart given up, the old workers stay", message) + "\nWhat the workers printed is in the output of the master.")
+                (exit::FAILED, because("Restart given up, the old workers stay", message) + " (what the workers printed is in the output of the master)")
             }
             Outcome::Stopped => (exit::FAILED, because("The master stops", message)),
         },

@@ -42,7 +42,7 @@ fn answered(name: &str, args: &[&str], request: FromControl, answers: Vec<ToCont
 fn the_outcome_of_a_restart_decides_the_exit_code() {
     for (outcome, code, text) in [
         (Outcome::Done, 0, "generation 2 serves"),
-        (Outcome::GivenUp, 1, "given up, the old workers stay: because"),
+        (Outcome::GivenUp, 1, "given up, the old workers stay: because (what the workers printed is in the output of the master)"),
         (Outcome::Stopped, 1, "stops: because"),
         (Outcome::Superseded, 4, "generation 3"),
     ] {
