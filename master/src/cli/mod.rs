@@ -10,6 +10,7 @@ mod generate;
 mod log;
 mod memory;
 mod print;
+mod resident;
 mod settings;
 mod signals;
 mod start;

@@ -9,6 +9,7 @@ use super::config::{self, ConfigError, Configuration, Source};
 use super::exit;
 use super::log::{self, Chain};
 use super::print::{note, say};
+use super::resident;
 use super::signals::Signals;
 
 /// Requests by signal that wait to be handled: far more than the loop ever lets wait, and the kernel merges what is beyond.
@@ -45,6 +46,7 @@ pub(super) async fn run(command: Start) -> u8 {
             return exit::FAILED;
         }
     };
+    resident::give_back_the_start();
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
     tokio::select! {
         code = master.run(requests) => code,

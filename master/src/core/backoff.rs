@@ -7,6 +7,9 @@ use super::time::Time;
 const FIRST_DELAY_MS: u64 = 1_000;
 const LONGEST_DELAY_MS: u64 = 30_000;
 
+/// How long a worker has to run to show that the trouble is over. Its mere `listening` shows nothing: in a crash loop of several workers there is always one that has just said it.
+const LASTS_MS: u64 = 2_000;
+
 /// The first failure costs no delay, the next ones 1 s × 1.5^k up to 30 s, and while it lasts one worker is tried at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(super) struct Backoff {
@@ -40,17 +43,10 @@ impl Backoff {
         self.unreported_ms.take()
     }
 
-    /// A worker runs: the others may follow.
-    pub(super) fn worker_runs(&mut self) {
-        self.retry_at = None;
-        self.one_at_a_time = false;
-    }
-
-    /// A worker that has been running since `since` has lasted: if nothing failed after it began, the trouble is over.
-    pub(super) fn worker_lasted(&mut self, since: Time) {
-        if since >= self.last_failure {
-            self.clear();
-        }
+    /// When the trouble is over if nothing more fails, of workers running since these moments: when one that began after the last failure has lasted. `None`: there is no trouble, or no such worker.
+    pub(super) fn over_at(&self, running_since: impl Iterator<Item = Time>) -> Option<Time> {
+        let first = running_since.filter(|since| *since >= self.last_failure).min()?;
+        (self.failures > 0).then(|| first.after(LASTS_MS))
     }
 
     /// Someone intervened (restart, scale, reload): forget all.
@@ -62,11 +58,11 @@ impl Backoff {
         self.jitter = permille;
     }
 
-    /// How many starts are allowed now, with `starting` under way.
-    pub(super) fn allows(&self, starting: u32) -> u32 {
+    /// How many starts are allowed now, with `starting` under way and workers running since these moments. One is being tried until it has failed or lasted.
+    pub(super) fn allows(&self, starting: u32, running_since: impl Iterator<Item = Time>) -> u32 {
         match (self.retry_at, self.one_at_a_time) {
             (Some(_), _) => 0,
-            (None, true) => 1u32.saturating_sub(starting),
+            (None, true) => u32::from(starting == 0 && self.over_at(running_since).is_none()),
             (None, false) => u32::MAX,
         }
     }

@@ -9,7 +9,19 @@ impl Pool {
     /// When [`DeadlineReached`](super::Event::DeadlineReached) is due, and why. `None`: only a fact can change anything.
     pub fn poll_deadline(&self) -> Option<(Time, &'static str)> {
         let backoff = self.backoff.deadline().map(|at| (at, "backoff"));
-        self.workers.values().flat_map(|worker| self.deadlines(worker)).chain(backoff).min()
+        let over = self.trouble_is_over_at().map(|at| (at, "end of the backoff"));
+        self.workers.values().flat_map(|worker| self.deadlines(worker)).chain(backoff).chain(over).min()
+    }
+
+    fn trouble_is_over_at(&self) -> Option<Time> {
+        self.backoff.over_at(self.running_since())
+    }
+
+    pub(super) fn running_since(&self) -> impl Iterator<Item = Time> {
+        self.workers.values().filter_map(|worker| match worker.state {
+            State::Running { since, .. } => Some(since),
+            State::Starting { .. } | State::Draining { .. } | State::Lost | State::Killing => None,
+        })
     }
 
     fn deadlines(&self, worker: &Worker) -> impl Iterator<Item = (Time, &'static str)> {
@@ -25,13 +37,16 @@ impl Pool {
 
     pub(super) fn expire(&mut self, now: Time) {
         self.backoff.expire(now);
+        if self.trouble_is_over_at().is_some_and(|at| at <= now) {
+            self.backoff.clear();
+        }
         self.settle(now);
         for id in self.ids() {
             self.expire_worker(now, id);
         }
     }
 
-    /// Running workers that have lasted show that their generation works, and end the backoff.
+    /// Running workers that have lasted show that their generation works.
     pub(super) fn settle(&mut self, now: Time) {
         let settle_ms = self.config.settle_ms;
         for worker in self.workers.values_mut() {
@@ -39,7 +54,6 @@ impl Pool {
                 && since.after(settle_ms) <= now
             {
                 *settled = true;
-                self.backoff.worker_lasted(*since);
                 if let Some(restart) = self.restart.as_mut().filter(|restart| restart.target == worker.generation) {
                     restart.worker_lasted();
                 }

@@ -149,7 +149,7 @@ impl Pool {
             self.size.saturating_sub(self.count(|w| self.is_kept(w))),
             self.size.saturating_add(surge).saturating_sub(self.count(Worker::is_live)),
             (3 * self.size).saturating_add(surge).saturating_sub(self.count(|_| true)),
-            self.backoff.allows(starting),
+            self.backoff.allows(starting, self.running_since()),
         ];
         let room = limits.into_iter().min().unwrap_or(0) as usize;
         for slot in self.free_slots().into_iter().take(room) {

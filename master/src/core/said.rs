@@ -22,7 +22,6 @@ impl Pool {
         if let State::Starting { .. } = worker.state {
             worker.state = State::Running { since: now, settled: false };
             self.has_run = true;
-            self.backoff.worker_runs();
             self.report(Report::WorkerListening { worker: id });
             self.settle(now);
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Instant;
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -18,7 +19,7 @@ use crate::process::{Folder, HANG, Running, program, run};
 struct Terminal {
     keyboard: File,
     screen: Receiver<Vec<u8>>,
-    shown: String,
+    shown: Vec<u8>,
     inside: File,
 }
 
@@ -43,7 +44,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal { keyboard, screen, shown: String::new(), inside }
+        Terminal { keyboard, screen, shown: Vec::new(), inside }
     }
 
     /// Runs a program as the shell of a terminal does it.
@@ -60,12 +61,16 @@ impl Terminal {
         session.env("TERM", "xterm").current_dir(of.get_current_dir().unwrap()).stdin(inside()).stdout(inside()).stderr(inside()).spawn().unwrap()
     }
 
+    /// Waits until this was written, blanks apart: those that stand there already are skipped.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
-        while !self.shown.contains(text) {
-            match self.screen.recv_timeout(HANG) {
-                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("`{text}` did not come: {:?}", self.shown),
+        let deadline = Instant::now() + HANG;
+        let text: String = text.split_whitespace().collect();
+        while !words(&String::from_utf8_lossy(&self.shown)).contains(&text) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(bytes) => self.shown.extend(bytes),
+                Err(_) => panic!("`{text}` did not come: {:?}", String::from_utf8_lossy(&self.shown)),
             }
         }
     }
@@ -73,6 +78,17 @@ impl Terminal {
     fn type_in(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
+}
+
+/// Text without blanks and without what moves the cursor or colours; only the switch to the screen of its own and back is kept, as `[?1049h` and `[?1049l`.
+fn words(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| match part.starts_with("[?1049") {
+        true => part,
+        false => part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default(),
+    });
+    rest.fold(first, |all, part| all + part).split_whitespace().collect()
 }
 
 fn master(folder: &Folder) -> Running {
@@ -87,12 +103,12 @@ fn top_shows_the_pool_and_what_happens_and_gives_the_terminal_back() {
     let master = master(&folder);
     let mut terminal = Terminal::new();
     let mut top = terminal.run(&program(&folder, &["top"]));
-    terminal.wait_for("\u{1b}[?1049h");
+    terminal.wait_for("[?1049h");
     terminal.wait_for("starting, 0 of 1 workers running");
     master.signal(Signal::SIGTTIN);
     terminal.wait_for("Pool scaled: 2 workers");
     terminal.type_in("q");
-    terminal.wait_for("\u{1b}[?1049l");
+    terminal.wait_for("[?1049l");
     assert_eq!(top.wait().unwrap().code(), Some(0));
 }
 

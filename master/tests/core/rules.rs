@@ -387,9 +387,27 @@ fn a_crash_loop_makes_at_most_six_spawns_in_six_seconds() {
     assert!(world.spawned().len() <= 6, "{:?}", world.spawned());
 }
 
+/// Rule 7. Catches: a delay cancelled by another worker's `listening`: in a pool of several that die soon after it, one has always just said it.
+#[test]
+fn a_crash_loop_after_listening_makes_at_most_six_spawns_in_six_seconds_too() {
+    for (settle_ms, size) in [(2_000, 1), (2_000, 2), (0, 2)] {
+        let mut world = World::new(Config { settle_ms, ..config() }, size);
+        world.event(Event::StartRequested);
+        let end = world.now.after(6_000);
+        while world.now < end {
+            for id in world.pool.workers().map(|w| w.id).collect::<Vec<_>>() {
+                world.listening(id);
+            }
+            world.advance(30);
+            world.running_ids().into_iter().for_each(|id| world.exit(id, 1));
+        }
+        assert!(world.spawned().len() <= 6, "{:?}", world.spawned());
+    }
+}
+
 /// Rule 7. Catches: the others waiting for the backoff although one runs.
 #[test]
-fn when_one_runs_the_others_follow() {
+fn when_one_has_lasted_the_others_follow() {
     let mut world = World::new(Config { keep_trying: true, ..config() }, 4);
     world.event(Event::StartRequested);
     for id in 1..=5 {
@@ -399,6 +417,9 @@ fn when_one_runs_the_others_follow() {
     world.take();
     let probe = world.pool.workers().map(|w| w.id).max().expect("one is tried");
     world.listening(probe);
+    world.advance(1_999);
+    assert_eq!(world.spawned().len(), 0);
+    world.advance(1);
     assert_eq!(world.spawned().len(), 3);
 }
 

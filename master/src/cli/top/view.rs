@@ -133,7 +133,7 @@ web       *:8000   3        511
 
 q: quit"
         );
-        assert_eq!(picture(&view(), 80, 16).join("\n"), expected);
+        assert_eq!(picture(&view(), 80, 17).join("\n"), expected);
     }
 
     #[test]
