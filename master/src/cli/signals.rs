@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use dutch_master::Request;
 use dutch_master::core::SizeChange;
-use nix::sys::signal::Signal as Number;
+use nix::sys::signal::{SigHandler, Signal as Number, signal as set_handler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Sender;
 
@@ -27,6 +27,7 @@ pub(super) struct Signals {
 impl Signals {
     /// From here on these signals wait to be passed on.
     pub(super) fn listen(restart_name: &str) -> io::Result<Signals> {
+        ignore_the_file_size_limit()?;
         let restart = SignalKind::from_raw(Number::from_str(restart_name)? as i32);
         let own_hang_up = restart != SignalKind::hangup() && !hang_ups_are_ignored();
         Ok(Signals {
@@ -66,6 +67,14 @@ impl Signals {
             _ = self.fewer.recv() => Request::Scale { change: SizeChange::By(-1) },
         }
     }
+}
+
+/// A log file that reached its limit is an error of a write, not the end of the master.
+#[allow(unsafe_code)]
+fn ignore_the_file_size_limit() -> io::Result<()> {
+    // SAFETY: no handler of ours is installed, and none of anybody else's is replaced: this is the start of the program.
+    unsafe { set_handler(Number::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
 }
 
 fn stop(signal: &str) -> Request {

@@ -70,7 +70,7 @@ pub(super) fn summary(report: &Report) -> String {
     if pool.mixed {
         text.push_str(", mixed");
     }
-    let _ = write!(text, "\n  {} in {}", pool.command.join(" "), pool.dir);
+    let _ = write!(text, "\n  {} in {}", harmless(&pool.command.join(" ")), harmless(&pool.dir));
     let _ = write!(text, "\n  master {}, pid {}, up {}, {}\n", pool.version, pool.pid, age(pool.uptime_ms), counted(pool.restarts, "restart"));
     if let Some(why) = &pool.given_up {
         let _ = writeln!(text, "  The last restart was given up: {why}");
@@ -143,9 +143,15 @@ pub(super) fn address(address: &Address) -> String {
     }
 }
 
+/// Text of others without what a terminal would obey: control characters, and those that turn the direction of writing.
+pub(super) fn harmless(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// Columns as wide as their longest cell, without anything at the end of a line.
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(String::from)).chain(rows).collect();
+    let rows: Vec<[String; N]> = std::iter::once(head.map(String::from)).chain(rows.map(|row| row.map(|cell| harmless(&cell)))).collect();
     let widths: [usize; N] = std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
     let mut text = String::new();
     for row in &rows {
@@ -159,6 +165,11 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_printed() {
+        assert_eq!(harmless("a\u{1b}[2Jb\nc\u{202e}d é"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d é");
+    }
 
     pub(in crate::cli) fn report() -> Report {
         let status = |id, slot, state: &str| WorkerStatus {

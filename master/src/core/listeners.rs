@@ -70,7 +70,14 @@ pub enum Resolution {
 impl Registry {
     /// Adds a configured listener that was bound at `address`. Returns its key.
     pub fn configured(&mut self, name: Option<String>, asked_for: &Address, address: Address) -> Key {
-        let key = name.clone().unwrap_or_else(|| key_of(asked_for, 0));
+        // Several for port 0 are several ports.
+        let nth = |index| key_of(asked_for, index);
+        let free = || (0..).map(nth).find(|key| !self.entries.contains_key(key)).unwrap_or_default();
+        let key = match (&name, asked_for.port) {
+            (Some(name), _) => name.clone(),
+            (None, Some(0)) => free(),
+            (None, _) => nth(0),
+        };
         let entry = Entry { name, address, configured: true, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0 };
         self.entries.insert(key.clone(), entry);
         key
@@ -93,7 +100,9 @@ impl Registry {
         }
         let key = match (&request.name, &request.address) {
             (Some(name), None) if self.entries.get(name).is_some_and(|e| e.configured) => name.clone(),
-            (Some(name), None) => return refused(codes::UNKNOWN_NAME, format!("no listener is configured by the name {name:?}; there are: {}", self.names())),
+            (Some(name), None) => {
+                return refused(codes::UNKNOWN_NAME, format!("no listener is configured by the name {:?}; there are: {}", shortened(name), self.names()));
+            }
             (None, Some(address)) => match check(address) {
                 Err(message) => return refused("EINVAL", message),
                 Ok(()) => self.key_for(address, request.index.unwrap_or(0)),
@@ -179,6 +188,10 @@ impl Entry {
         self.holders.insert(worker);
         self.unused_restarts = 0;
     }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// `::` and nil are the same wish.

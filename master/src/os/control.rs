@@ -37,10 +37,31 @@ pub(super) enum Wait {
     Stop,
 }
 
+/// Most bytes of a command line in a status: it has to fit into a frame.
+const COMMAND_BYTES_MAX: usize = 8 * 1024;
+
+fn shortened(words: impl Iterator<Item = String>) -> Vec<String> {
+    let (mut left, mut shown) = (COMMAND_BYTES_MAX, Vec::new());
+    for word in words {
+        let Some(rest) = left.checked_sub(word.len() + 1) else {
+            shown.push("…".into());
+            break;
+        };
+        left = rest;
+        shown.push(word);
+    }
+    shown
+}
+
 impl Clients {
     pub(super) fn gone(&mut self, id: ConnectionId) {
         self.waiting.remove(&id);
         self.subscribers.remove(&id);
+    }
+
+    /// Whether it waits for nothing.
+    pub(super) fn is_idle(&self, id: ConnectionId) -> bool {
+        !self.waiting.contains_key(&id) && !self.subscribers.contains(&id)
     }
 
     pub(super) fn scaling_asked(&mut self, client: Option<ConnectionId>) {
@@ -57,7 +78,7 @@ impl EventLoop {
         if let FromControl::Restart(_) | FromControl::Reload(_) | FromControl::Stop(_) | FromControl::Scale(_) = message
             && self.clients.waiting.contains_key(&id)
         {
-            return Err(refused(codes::LIMIT, "one request at a time"));
+            return Err(refused(codes::UNEXPECTED, "one request at a time"));
         }
         match message {
             FromControl::Hello(_) => Err(refused(codes::UNEXPECTED, "`hello` is the first message, and comes once")),
@@ -141,7 +162,7 @@ impl EventLoop {
             mixed: self.pool.is_mixed(),
             given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {why}")),
             restarts: self.pool.restarts_done(),
-            command: [worker].into_iter().chain(options.args.iter().cloned()).collect(),
+            command: shortened([worker].into_iter().chain(options.args.iter().cloned())),
             dir: self.directory_of(options).to_string_lossy().into_owned(),
             uptime_ms: clock::now().since(self.started_at),
         }

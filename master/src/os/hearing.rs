@@ -17,26 +17,29 @@ use crate::options::{Options, ReadyOn};
 /// Most connections that have not said hello: a bound to what strangers on this machine can make us hold.
 const STRANGERS_MAX: usize = 64;
 
+/// Longest name of an SDK that is kept: it is only shown, and a status of a thousand workers has to be sent.
+const SDK_CHARS_MAX: usize = 64;
+
 /// Most connections of control clients.
 const CLIENTS_MAX: usize = 64;
 
 impl EventLoop {
     /// A connection came in.
     pub(super) fn accepted(&mut self, socket: OwnedFd) {
-        let strangers = self.connections.values().filter(|connection| connection.hello_by().is_some()).count();
         let connection = match Connection::new(socket, clock::now().after(HELLO_TIMEOUT_MS)) {
             Ok(connection) => connection,
             Err(error) => return debug!(reason = %error, "Connection dropped"),
         };
-        let refusal = match () {
-            () if !connection.peer.is_allowed() => Some((codes::FORBIDDEN, "this user may not speak to this master".to_owned())),
-            () if strangers >= STRANGERS_MAX => Some((codes::LIMIT, format!("{STRANGERS_MAX} connections have not said hello"))),
-            () => None,
-        };
+        let is_allowed = connection.peer.is_allowed();
+        // The oldest makes room: whoever has something to say says it at once, and must not be kept out by those who say nothing.
+        let strangers: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.hello_by().is_some()).map(|(id, _)| *id).collect();
+        if let Some(oldest) = strangers.first().filter(|_| strangers.len() >= STRANGERS_MAX) {
+            self.end(*oldest, &refused(codes::LIMIT, format!("{STRANGERS_MAX} connections have not said hello")));
+        }
         self.last_connection += 1;
         self.connections.insert(self.last_connection, connection);
-        if let Some((code, message)) = refusal {
-            self.end(self.last_connection, &End::Refused { code, message });
+        if !is_allowed {
+            self.end(self.last_connection, &refused(codes::FORBIDDEN, "this user may not speak to this master"));
         }
     }
 
@@ -88,8 +91,12 @@ impl EventLoop {
     }
 
     fn greet_client(&mut self, id: ConnectionId) -> Result<(), End> {
-        if self.connections.values().filter(|connection| connection.role == Role::Control).count() >= CLIENTS_MAX {
-            return Err(refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected")));
+        let clients: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.role == Role::Control).map(|(id, _)| *id).collect();
+        if clients.len() >= CLIENTS_MAX {
+            let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
+            // One that waits for nothing makes room.
+            let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
+            self.end(idle, &full());
         }
         let features = ["reload"].into_iter().filter(|_| self.can_reload()).chain(["subscribe"]).map(String::from).collect();
         let welcome = Welcome { generation: self.pool.generation(), features, ..self.welcome(&self.options.clone()) };
@@ -109,12 +116,12 @@ impl EventLoop {
             return Err(refused(codes::LIMIT, "this worker is connected already"));
         }
         process.connection = Some(id);
-        process.sdk = hello.sdk.clone();
+        process.sdk = hello.sdk.as_deref().map(label);
         connection.role = Role::Worker(worker);
         if let Some(pid) = process.pid {
             connection.peer.identify(pid);
         }
-        debug!(workerId = worker, workerPid = process.pid, sdk = hello.sdk, "Worker connected");
+        debug!(workerId = worker, workerPid = process.pid, sdk = process.sdk, "Worker connected");
         connection.send(&FromMaster::Welcome(Welcome { worker, generation, slot: process.slot, ..welcome }))?;
         self.note(Event::WorkerConnected { worker });
         if self.options_of(generation).ready_on == ReadyOn::Hello {
@@ -230,6 +237,11 @@ impl EventLoop {
     pub(super) fn connection(&mut self, id: ConnectionId) -> Result<&mut Connection, End> {
         self.connections.get_mut(&id).ok_or(End::Closed)
     }
+}
+
+/// What a worker says of itself, as far as it is shown to people.
+fn label(sdk: &str) -> String {
+    sdk.chars().take(SDK_CHARS_MAX).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
 pub(super) fn refused(code: &'static str, message: impl Into<String>) -> End {

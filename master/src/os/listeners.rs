@@ -16,8 +16,11 @@ use tracing::debug;
 use super::port_holder;
 use super::socket_file::SocketFile;
 use crate::core::WorkerId;
-use crate::core::listeners::{BACKLOG, Key, Registry, Resolution};
+use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
 use crate::options::ListenSpec;
+
+/// Longest name of a listener in bytes: all names together are sent to every worker in one frame.
+const NAME_MAX: usize = 128;
 
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,13 @@ pub(super) enum Answer {
 impl Listeners {
     /// Binds what the configuration asks for.
     pub(super) fn configure(&mut self, spec: &ListenSpec) -> Result<(), ListenError> {
+        if self.sockets.len() >= LISTENERS_MAX {
+            let source = io::Error::other(format!("{LISTENERS_MAX} listeners are the most that one master has"));
+            return Err(ListenError::of(&spec.address, source));
+        }
+        if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
+            return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
+        }
         let (socket, address) = Socket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
         let key = self.registry.configured(spec.name.clone(), &spec.address, address);
         self.names.extend(spec.name.clone());

@@ -118,7 +118,9 @@ pub(super) fn prepare() -> Result<PathBuf, RuntimeDirError> {
 pub(super) fn sweep(directory: &Path) {
     let Ok(entries) = directory.read_dir() else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        // Only what says that a master wrote it: the directory may be one that a service shares with its master.
         if path.extension().is_some_and(|extension| extension == "lock")
+            && lock::read_holder(&path).is_some()
             && let Ok(lock) = Lock::try_take(&path)
         {
             for left in ["sock", "new"] {

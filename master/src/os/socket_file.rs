@@ -26,9 +26,12 @@ impl SocketFile {
             Err(Errno::EADDRINUSE) if is_left_over(path)? => {
                 // Renamed over the old one, so that at no time there is none.
                 let new = successor(path);
-                match std::fs::remove_file(&new) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => bind_to(&socket, &new)?,
+                match bind_to(&socket, &new) {
+                    Err(Errno::EADDRINUSE) if is_left_over(&new)? => {
+                        std::fs::remove_file(&new)?;
+                        bind_to(&socket, &new)?;
+                    }
+                    outcome => outcome?,
                 }
                 prepare(&socket, &new)?;
                 std::fs::rename(&new, path)?;
@@ -120,6 +123,21 @@ mod tests {
         assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_under_the_successors_name_is_never_removed_unless_it_is_a_dead_socket() {
+        let path = path("successor");
+        let new = successor(&path);
+        drop(UnixListener::bind(&path).unwrap());
+        std::fs::write(&new, "precious").unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read(&new).unwrap(), b"precious");
+        std::fs::remove_file(&new).unwrap();
+        drop(UnixListener::bind(&new).unwrap());
+        let (_socket, file) = bind(&path).unwrap();
+        file.remove();
+        assert!(!new.exists());
     }
 
     #[test]

@@ -72,6 +72,18 @@ fn the_nth_request_for_port_0_shares_the_nth_random_port() {
 }
 
 #[test]
+fn configured_listeners_for_port_0_are_several_ports() {
+    let mut registry = Registry::default();
+    let any = tcp("127.0.0.1", 0);
+    let keys: Vec<_> = [4001, 4002].map(|port| registry.configured(None, &any, tcp("127.0.0.1", port))).into();
+    assert_ne!(keys[0], keys[1]);
+    for (index, key) in keys.into_iter().enumerate() {
+        let request = Listen { index: u32::try_from(index).ok(), ..ask(any.clone()) };
+        assert_eq!(registry.resolve(1, &request), Resolution::Held(key));
+    }
+}
+
+#[test]
 fn a_configured_listener_is_found_by_name_by_address_and_by_its_port_alone() {
     let mut registry = Registry::default();
     let web = registry.configured(Some("web".into()), &tcp("127.0.0.1", 8000), tcp("127.0.0.1", 8000));

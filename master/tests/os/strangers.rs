@@ -82,12 +82,24 @@ fn connections_without_hello_are_limited_and_those_with_one_are_not_kept_out() {
     let mut master = Master::start(&folder, &["-n", "1"]);
     let worker = master.next_worker();
     let mut silent: Vec<_> = (0..64).map(|_| Peer::connect(&master.socket)).collect();
-    assert_eq!(Peer::connect(&master.socket).last_words(), codes::LIMIT);
-    // One that speaks makes room.
-    silent[0].say(&FromWorker::Hello(hello()));
-    assert_eq!(silent[0].last_words(), codes::BAD_TOKEN);
+    // The oldest of them makes room for one more.
     let _serving = Peer::of_serving_worker(&master, worker);
     master.next("Cluster ready");
+    assert_eq!(silent[0].last_words(), codes::LIMIT);
+    silent[1].say(&FromWorker::Hello(hello()));
+    assert_eq!(silent[1].last_words(), codes::BAD_TOKEN);
+}
+
+#[test]
+fn clients_that_wait_for_nothing_make_room_for_one_that_asks() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    master.next_worker();
+    let mut idle: Vec<_> = (0..64).map(|_| Peer::client(&master)).collect();
+    let mut client = Peer::client(&master);
+    client.say(&FromControl::Status(control::Status {}));
+    assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
+    assert_eq!(idle[0].last_words(), codes::LIMIT);
 }
 
 #[test]
@@ -109,7 +121,7 @@ fn a_client_that_asks_for_what_is_not_offered_is_told_so_and_may_go_on() {
     client.say(&FromControl::Scale(control::Scale { to: Some(3), by: None }));
     while let Some(message) = client.hear::<FromMaster>() {
         if let FromMaster::Error(error) = message {
-            assert_eq!(error.code, codes::LIMIT);
+            assert_eq!(error.code, codes::UNEXPECTED);
             return;
         }
     }

@@ -2,12 +2,16 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long a line waits for a reader. Once that was in vain, later lines do not wait at all until there is room again.
 const WAIT_MS: u16 = 200;
+
+/// How long after a line that had to wait no other one does: a reader that is slow but never stops would otherwise hold up the master with every line.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a pipe takes without blocking when it says that it is writable (PIPE_BUF).
 const CHUNK: usize = 4_096;
@@ -20,6 +24,7 @@ pub(super) struct Sink {
     lost: u64,
     /// A line was cut, and the next one has to begin on its own.
     cut: bool,
+    waited_at: Option<Instant>,
 }
 
 impl Sink {
@@ -42,11 +47,18 @@ impl Sink {
 
     /// Whether all of it was written.
     fn put<W: Write + AsFd>(&mut self, out: &mut W, bytes: &[u8]) -> bool {
-        let wait = if self.lost == 0 { WAIT_MS } else { 0 };
+        let mut may_wait = self.lost == 0 && self.waited_at.is_none_or(|at| at.elapsed() >= WAIT_AGAIN);
         let (mut rest, mut interruptions) = (bytes, 0);
         while !rest.is_empty() && interruptions < INTERRUPTIONS_MAX {
-            if !is_writable(out, wait) {
-                break;
+            if !is_writable(out, 0) {
+                if !std::mem::take(&mut may_wait) {
+                    break;
+                }
+                let writable = is_writable(out, WAIT_MS);
+                self.waited_at = Some(Instant::now());
+                if !writable {
+                    break;
+                }
             }
             match out.write(&rest[..rest.len().min(CHUNK)]) {
                 Ok(written) => rest = &rest[written..],
@@ -101,12 +113,27 @@ mod tests {
         }
         let mut before = vec![0; b"first\n".len() + filled];
         reader.read_exact(&mut before).unwrap();
+        sink.waited_at = None;
         sink.write_to(&mut out, b"last\n", tell);
         drop(out);
         let mut after = String::new();
         reader.read_to_string(&mut after).unwrap();
         assert!(before.starts_with(b"first\n"));
         assert_eq!(after, "lost 3\nlast\n");
+    }
+
+    #[test]
+    fn after_a_line_that_had_to_wait_the_next_ones_are_lost_rather_than_wait() {
+        let (_reader, mut out) = io::pipe().unwrap();
+        fill(&mut out);
+        let mut sink = Sink { waited_at: Some(Instant::now()), ..Sink::default() };
+        let begin = Instant::now();
+        for _ in 0..50 {
+            sink.lost = 0;
+            sink.write_to(&mut out, b"line\n", tell);
+            assert_eq!(sink.lost, 1);
+        }
+        assert!(begin.elapsed() < Duration::from_secs(1), "none of the fifty waited its 200 ms");
     }
 
     #[test]
