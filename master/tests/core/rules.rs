@@ -742,6 +742,70 @@ fn a_changed_configuration_holds_from_then_on() {
     assert_eq!(world.signals().last(), Some(&(2, Signal::Kill)));
 }
 
+/// Rule 10. Catches: a first start given up although older starts are still under way, or kept up by the failing ones themselves.
+#[test]
+fn a_first_start_is_not_given_up_while_an_older_start_is_under_way() {
+    let mut world = World::new(Config { restart_attempts: 1, ..config() }, 2);
+    world.event(Event::StartRequested);
+    world.restart(1);
+    world.exit(3, 1);
+    assert_eq!(world.exit_code(), None, "1 and 2 may still come up");
+    world.listening(1);
+    assert!(matches!(world.ends()[..], [(2, EndOfRestart::GivenUp { .. })]));
+
+    let mut world = World::new(Config { restart_attempts: 1, ..config() }, 2);
+    world.event(Event::StartRequested);
+    world.exit(1, 1);
+    assert!(world.actions.iter().any(|a| matches!(a, Action::Report(Report::FirstStartFailed { .. }))), "2 is of the generation that failed");
+}
+
+/// Rule 9. Catches: falling back to the generation that has just failed, because one of its workers runs.
+#[test]
+fn the_generation_to_fall_back_to_is_an_older_one() {
+    let mut world = World::new(Config { settle_ms: 60_000, restart_attempts: 1, ..config() }, 2);
+    world.event(Event::StartRequested);
+    world.listening(1);
+    world.restart(1);
+    world.listening(3);
+    world.exit(4, 1);
+    assert!(matches!(world.ends()[..], [(2, EndOfRestart::GivenUp { .. })]));
+    assert_eq!(world.pool.committed(), Some(1));
+}
+
+/// Rule 3. Catches: a superseded generation that blocks the next one, or that stays in place of the one that has shown that it works.
+#[test]
+fn of_several_older_generations_the_one_that_has_shown_least_makes_room() {
+    let mut world = World::running(config(), 1);
+    world.restart(1);
+    world.listening(2);
+    world.restart(2);
+    assert_eq!(world.told_to_go(), [(2, WhyGo::Restart)]);
+    assert_eq!(world.spawns().last().map(|s| s.2), Some(3));
+
+    let mut world = World::running(config(), 2);
+    world.restart(1);
+    world.listening(3);
+    world.say(3, Said::RequestRestart);
+    world.take();
+    world.scale(1);
+    assert_eq!(world.told_to_go().first(), Some(&(1, WhyGo::Restart)), "the new generation's is no older one");
+}
+
+/// Rule 14. Catches: dismissing a worker whose slot nobody has taken over.
+#[test]
+fn the_worker_whose_slot_was_taken_over_goes_first() {
+    let mut world = World::running(Config { settle_ms: 0, surge: Surge::Count(2), ..config() }, 4);
+    world.restart(1);
+    let created = |worker, old| Report::CreatingWorker { worker, instead_of: Some(old) };
+    assert!(world.has(&created(5, 1)) && world.has(&created(6, 2)));
+    world.listening(6);
+    assert_eq!(world.told_to_go(), [(2, WhyGo::Restart)]);
+
+    let mut world = World::running(config(), 2);
+    world.exit(1, 1);
+    assert!(world.has(&Report::CreatingWorker { worker: 3, instead_of: None }), "nobody serves 1's slot any more");
+}
+
 /// Rule 9. Catches: a pool that falls back to a generation nobody was told of.
 #[test]
 fn before_anything_was_committed_the_newest_that_runs_is_fallen_back_to() {
