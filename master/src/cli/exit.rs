@@ -29,7 +29,7 @@ pub(super) enum Failure {
     #[error("no master of the name `{name}` runs{}", these_do(.running))]
     NoSuchMaster { name: String, running: Vec<Running> },
     /// More than one runs.
-    #[error("several masters run; choose one by --name:{}", list(.0))]
+    #[error("several masters run (`dutch-master status --all` tells them apart); choose one by --name:{}", list(.0))]
     Several(Vec<Running>),
     /// The place where they are looked for cannot be read.
     #[error("cannot look for masters in {}: {error}", runtime_dir::path().display())]

@@ -61,7 +61,10 @@ mod tests {
     fn of_several_masters_one_must_be_chosen() {
         let several = only(running(&["a", "b"])).unwrap_err();
         assert_eq!(several.code(), 3);
-        assert_eq!(several.to_string(), "several masters run; choose one by --name:\n  a  (pid 7)\n  b  (pid 7)");
+        assert_eq!(
+            several.to_string(),
+            "several masters run (`dutch-master status --all` tells them apart); choose one by --name:\n  a  (pid 7)\n  b  (pid 7)"
+        );
     }
 
     #[test]

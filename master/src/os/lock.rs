@@ -37,7 +37,7 @@ pub(super) struct Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another master has it.
-    #[error("a master {}already serves this name or socket{}; `dutch-master stop` ends it, and `--name` gives this one another name", whose(.holder), at(.lock))]
+    #[error("a master {}already serves this name or socket{}; `dutch-master stop --name {}` ends it, and `start --name` gives this one another name", whose(.holder), at(.lock), lock.file_stem().unwrap_or_default().display())]
     Held {
         /// The lock file.
         lock: PathBuf,

@@ -24,6 +24,7 @@ use super::program::{Program, is_script};
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::snapshots::{self, Snapshots};
+use super::spawn;
 use super::workers::Workers;
 use crate::core::Pool;
 use crate::options::Options;
@@ -47,6 +48,7 @@ impl Master {
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare(options: Options) -> Result<Master, StartError> {
         let (here, name) = check(&options)?;
+        spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
         let mut listeners = Listeners::default();
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;

@@ -5,9 +5,11 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use dutch_master_protocol::env;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -61,9 +63,31 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
 #[allow(unsafe_code)]
 fn spawn_detached(command: &mut Command) -> io::Result<u32> {
-    // SAFETY: `become_independent` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
-    unsafe { command.pre_exec(become_independent) };
+    let limit = OWN_LIMIT.get().copied();
+    let prepare = move || {
+        become_independent()?;
+        if let Some((soft, hard)) = limit {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
+    unsafe { command.pre_exec(prepare) };
     Ok(command.spawn()?.id())
+}
+
+/// The limits of open descriptors that this process was started with.
+static OWN_LIMIT: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
+
+/// Takes as many descriptors as the system allows: a worker costs the master three, and the usual 1,024 would end at about 330 workers. Workers get the limit that the master was started with:
+/// programs that use `select` rely on a low one.
+pub(super) fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && OWN_LIMIT.set((soft, hard)).is_ok()
+    {
+        // Where that is refused, the limit stays as it is.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// In the child, before exec.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use dutch_master_protocol::message::{Drained, FromMaster, FromWorker};
 use nix::sys::signal::Signal;
@@ -56,6 +56,23 @@ fn a_worker_is_a_session_of_its_own_and_owes_the_master_nothing() {
         assert_eq!(variable(pid, name).as_deref(), value, "{name}");
     }
     assert_eq!(variable(pid, "DUTCH_MASTER_TOKEN").unwrap().len(), 32);
+}
+
+#[test]
+fn the_master_takes_all_descriptors_that_it_may_have_and_workers_have_the_limit_it_was_started_with() {
+    let folder = Folder::new();
+    let mut command = Command::new("sh");
+    let start = start_command(&folder, "m", &["-n", "1", "--", "sleep", "60"]);
+    command.args(["-c", "ulimit -Sn 300; exec \"$0\" \"$@\""]).arg(start.get_program()).args(start.get_args()).current_dir(folder.path());
+    command.envs(start.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut master = Master::from(command, &folder);
+    let worker = master.next_worker();
+    let limits = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let open_files =
+        |pid| limits(pid).lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().map(String::from).collect::<Vec<_>>();
+    let (own, given) = (open_files(master.pid()), open_files(worker));
+    assert_eq!((&own[3], &own[4]), (&given[4], &given[4]));
+    assert_eq!(given[3], "300");
 }
 
 #[test]
