@@ -143,7 +143,7 @@ pub(super) fn address(address: &Address) -> String {
     }
 }
 
-/// Text of others without what a terminal would obey: control characters, and those that turn the direction of writing.
+/// Text of others without what a terminal would obey: control characters, and those that turn the direction of writing. Much of it comes from workers.
 pub(super) fn harmless(text: &str) -> String {
     let obeyed = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Most workers of one pool: a guard against a slip of the finger, far above what one machine runs.
 pub const SIZE_MAX: u32 = 4_096;
 
+/// How long the `before_fork` hook may take, in milliseconds (rule 12).
+pub const HOOK_TIMEOUT_MS: u64 = 30_000;
+
 /// How many workers more than the size a replacement may start at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Surge {
@@ -52,7 +55,7 @@ impl Default for Config {
             start_timeout_ms: 60_000,
             kill_timeout_ms: 30_000,
             settle_ms: 2_000,
-            hook_timeout_ms: 30_000,
+            hook_timeout_ms: HOOK_TIMEOUT_MS,
             surge: Surge::Percent(25),
             restart_attempts: 3,
             keep_trying: false,

@@ -31,7 +31,7 @@ mod time;
 mod worker;
 
 pub use action::{Action, Directory, EndOfRestart, Failure, Refusal, Report, Signal, WhyGo};
-pub use config::{Config, SIZE_MAX, Surge};
+pub use config::{Config, HOOK_TIMEOUT_MS, SIZE_MAX, Surge};
 pub use event::{Event, ExitStatus, Said, SizeChange, Ticket};
 pub use pool::{Phase, Pool};
 pub use time::Time;

@@ -225,8 +225,7 @@ impl EventLoop {
     fn worker_exited(&mut self, id: WorkerId) {
         // It may have connected, spoken and gone before we accepted.
         self.accept_waiting();
-        let its_own: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.may_be_of(id)).map(|(connection, _)| *connection).collect();
-        for connection in its_own {
+        for connection in self.connections_that(|connection| connection.may_be_of(id)) {
             self.hear(connection, SWEEP_READS_MAX);
         }
         let Some(process) = self.workers.take_process(id) else { return };

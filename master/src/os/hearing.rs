@@ -32,8 +32,8 @@ impl EventLoop {
         };
         let is_allowed = connection.peer.is_allowed();
         // The oldest makes room: whoever has something to say says it at once, and must not be kept out by those who say nothing.
-        let strangers: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.hello_by().is_some()).map(|(id, _)| *id).collect();
-        if let Some(oldest) = strangers.first().filter(|_| strangers.len() >= STRANGERS_MAX) {
+        let strangers = self.connections_that(|connection| connection.hello_by().is_some());
+        if let Some(oldest) = strangers.first().filter(|_| is_allowed && strangers.len() >= STRANGERS_MAX) {
             self.end(*oldest, &refused(codes::LIMIT, format!("{STRANGERS_MAX} connections have not said hello")));
         }
         self.last_connection += 1;
@@ -91,7 +91,7 @@ impl EventLoop {
     }
 
     fn greet_client(&mut self, id: ConnectionId) -> Result<(), End> {
-        let clients: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.role == Role::Control).map(|(id, _)| *id).collect();
+        let clients = self.connections_that(|connection| connection.role == Role::Control);
         if clients.len() >= CLIENTS_MAX {
             let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
             // One that waits for nothing makes room.
@@ -228,10 +228,14 @@ impl EventLoop {
 
     /// Ends the connections that have not said hello in time.
     pub(super) fn hang_up_on_the_silent(&mut self, now: Time) {
-        let silent: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.hello_by().is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
-        for id in silent {
+        for id in self.connections_that(|connection| connection.hello_by().is_some_and(|at| at <= now)) {
             self.end(id, &refused(codes::LIMIT, format!("no `hello` within {} s", HELLO_TIMEOUT_MS / 1_000)));
         }
+    }
+
+    /// Ids of the connections of which this is true, the oldest first.
+    pub(super) fn connections_that(&self, condition: impl Fn(&Connection) -> bool) -> Vec<ConnectionId> {
+        self.connections.iter().filter(|(_, connection)| condition(connection)).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn connection(&mut self, id: ConnectionId) -> Result<&mut Connection, End> {

@@ -10,7 +10,7 @@ use super::program::Program;
 use super::request::Request;
 use super::spawn::{self, Identity};
 use super::workers::{Stage, Worker};
-use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, Signal, SizeChange, Ticket, Time, WorkerId};
+use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Signal, SizeChange, Ticket, Time, WorkerId};
 use crate::options::NumWorkers;
 
 /// The ticket of requests that nobody waits for; connections count from 1.
@@ -90,7 +90,7 @@ impl EventLoop {
         let snapshot = self.snapshots.get(worker.generation);
         let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
         let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", &error))?;
-        self.hooks.started(id, process, clock::now().after(HOOK_LIMIT_MS));
+        self.hooks.started(id, process, clock::now().after(HOOK_TIMEOUT_MS));
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl EventLoop {
 
     pub(super) fn hook_expired(&mut self, now: Time) {
         if let Some(worker) = self.hooks.expire(now) {
-            self.give_up_spawn(worker, format!("before_fork did not end within {} s", HOOK_LIMIT_MS / 1_000));
+            self.give_up_spawn(worker, format!("before_fork did not end within {} s", HOOK_TIMEOUT_MS / 1_000));
             self.start_hooks();
         }
     }
@@ -171,9 +171,6 @@ impl EventLoop {
         }
     }
 }
-
-/// Time limit of the hook, in milliseconds.
-const HOOK_LIMIT_MS: u64 = 30_000;
 
 /// The size that the configuration asks for, as things are now.
 pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {

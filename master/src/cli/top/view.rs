@@ -34,7 +34,7 @@ impl View {
         // The day is known to whoever watches.
         let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time);
         let generation = progress.generation.map_or(String::new(), |generation| format!("  g{generation}"));
-        self.events.push_front(format!("{time}{generation}  {}", plain(&wait::line(progress))));
+        self.events.push_front(format!("{time}{generation}  {}", status::harmless(&wait::line(progress))));
         self.events.truncate(EVENTS_MAX);
     }
 
@@ -62,7 +62,7 @@ fn table<const N: usize>(frame: &mut Frame<'_>, area: Rect, head: [&str; N], row
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or_default();
     let widths: Vec<_> = (0..N).map(|column| Constraint::Length(u16::try_from(width(column)).unwrap_or(u16::MAX))).collect();
-    let body = rows.iter().map(|row| Row::new(row.each_ref().map(|cell| Cell::from(plain(cell)))).style(style(row)));
+    let body = rows.iter().map(|row| Row::new(row.each_ref().map(|cell| Cell::from(status::harmless(cell)))).style(style(row)));
     frame.render_widget(Table::new(body, widths).header(Row::new(head).style(Modifier::BOLD)).column_spacing(2), area);
 }
 
@@ -77,12 +77,7 @@ fn state_colour(state: &str) -> Style {
 }
 
 fn plain_lines(text: &str) -> Vec<Line<'static>> {
-    text.lines().map(|line| Line::raw(plain(line))).collect()
-}
-
-/// Much of it comes from workers: nothing of it may move the cursor.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.lines().map(|line| Line::raw(status::harmless(line))).collect()
 }
 
 #[cfg(test)]
