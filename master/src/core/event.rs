@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::action::Recycle;
 use super::worker::WorkerId;
 
 /// Identifies whoever asked for a restart, chosen by the shell.
@@ -39,6 +40,8 @@ pub enum Event {
     WorkerConnected {
         /// Which.
         worker: WorkerId,
+        /// It offers to send heartbeats.
+        heartbeats: bool,
     },
     /// The worker said something that concerns its life.
     WorkerSaid {
@@ -46,6 +49,13 @@ pub enum Event {
         worker: WorkerId,
         /// What.
         said: Said,
+    },
+    /// A running worker has reached a limit that the shell or the worker itself watches.
+    RecycleDue {
+        /// Which.
+        worker: WorkerId,
+        /// What limit.
+        why: Recycle,
     },
     /// The worker's connection ended.
     ConnectionEnded {
@@ -74,6 +84,8 @@ pub enum Said {
     Leaving,
     /// It has drained and holds nothing any more.
     Disconnect,
+    /// It is alive.
+    Heartbeat,
 }
 
 /// A change of the size.

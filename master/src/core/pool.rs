@@ -95,8 +95,9 @@ impl Pool {
             Event::StopRequested => self.stop_requested(now),
             Event::WorkerSpawned { worker } => self.worker_spawned(now, worker),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
-            Event::WorkerConnected { worker } => self.worker_connected(now, worker),
+            Event::WorkerConnected { worker, heartbeats } => self.worker_connected(now, worker, heartbeats),
             Event::WorkerSaid { worker, said } => self.worker_said(now, worker, said),
+            Event::RecycleDue { worker, why } => self.recycle_due(now, worker, why),
             Event::ConnectionEnded { worker } => self.connection_ended(now, worker),
             Event::WorkerExited { worker, status } => self.worker_exited(now, worker, status),
             Event::DeadlineReached => self.expire(now),
@@ -280,10 +281,12 @@ impl Pool {
         }
     }
 
-    fn worker_connected(&mut self, now: Time, id: WorkerId) {
+    fn worker_connected(&mut self, now: Time, id: WorkerId, heartbeats: bool) {
         let margin = self.config.kill_timeout_ms - self.config.announced_ms();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.connected = true;
+        worker.heartbeats = heartbeats;
+        worker.heard_at = worker.heard_at.filter(|_| heartbeats).map(|_| now);
         worker.reconnect_by = None;
         if let State::Draining { why, terminate_at, kill_at } = &mut worker.state {
             // It was told to go when it could not hear it.

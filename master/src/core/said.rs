@@ -10,6 +10,7 @@ impl Pool {
     pub(super) fn worker_said(&mut self, now: Time, id: WorkerId, said: Said) {
         match said {
             Said::Listening => self.said_listening(now, id),
+            Said::Heartbeat => self.heard_from(now, id),
             Said::RequestRestart => self.said_request_restart(id),
             Said::Leaving => self.said_leaving(now, id),
             Said::Disconnect => self.said_disconnect(now, id),
@@ -21,6 +22,7 @@ impl Pool {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if let State::Starting { .. } = worker.state {
             worker.state = State::Running { since: now, settled: false };
+            worker.heard_at = worker.heartbeats.then_some(now);
             self.has_run = true;
             self.report(Report::WorkerListening { worker: id });
             self.settle(now);

@@ -56,6 +56,7 @@ pub(super) struct EventLoop {
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
     pub(super) accept_again_at: Option<Time>,
+    pub(super) look_at_memory_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -178,7 +179,7 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at].into_iter().flatten().min()
+        [core, hello, self.hooks.deadline(), self.accept_again_at, self.look_at_memory_at].into_iter().flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -201,6 +202,7 @@ impl EventLoop {
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.watch_memory(now);
         if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
             self.note(Event::DeadlineReached);
         }

@@ -112,6 +112,7 @@ impl Master {
             facts: VecDeque::new(),
             started_at: clock::now(),
             accept_again_at: None,
+            look_at_memory_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };

@@ -14,6 +14,7 @@ mod hook;
 mod listeners;
 mod lock;
 mod master;
+mod memory_watch;
 mod node;
 mod orders;
 mod outbox;
