@@ -40,8 +40,6 @@ pub enum Event {
     WorkerConnected {
         /// Which.
         worker: WorkerId,
-        /// It offers to send heartbeats.
-        heartbeats: bool,
     },
     /// The worker said something that concerns its life.
     WorkerSaid {

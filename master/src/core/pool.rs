@@ -95,7 +95,7 @@ impl Pool {
             Event::StopRequested => self.stop_requested(now),
             Event::WorkerSpawned { worker } => self.worker_spawned(now, worker),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
-            Event::WorkerConnected { worker, heartbeats } => self.worker_connected(now, worker, heartbeats),
+            Event::WorkerConnected { worker } => self.worker_connected(now, worker),
             Event::WorkerSaid { worker, said } => self.worker_said(now, worker, said),
             Event::RecycleDue { worker, why } => self.recycle_due(now, worker, why),
             Event::ConnectionEnded { worker } => self.connection_ended(now, worker),
@@ -281,12 +281,11 @@ impl Pool {
         }
     }
 
-    fn worker_connected(&mut self, now: Time, id: WorkerId, heartbeats: bool) {
+    fn worker_connected(&mut self, now: Time, id: WorkerId) {
         let margin = self.config.kill_timeout_ms - self.config.announced_ms();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.connected = true;
-        worker.heartbeats = heartbeats;
-        worker.heard_at = worker.heard_at.filter(|_| heartbeats).map(|_| now);
+        worker.heard_at = worker.heard_at.map(|_| now);
         worker.reconnect_by = None;
         if let State::Draining { why, terminate_at, kill_at } = &mut worker.state {
             // It was told to go when it could not hear it.

@@ -190,7 +190,6 @@ impl Pool {
             connected: false,
             asked: false,
             due: None,
-            heartbeats: false,
             heard_at: None,
             reconnect_by: None,
         };

@@ -47,9 +47,9 @@ impl Pool {
         (worker.is_running() && worker.connected).then(|| heard.after(limit))
     }
 
-    /// It shows a sign of life. Counted only from its `listening` on.
+    /// It shows a sign of life. With the first one after `listening` the watch begins: who never sends any is not watched.
     pub(super) fn heard_from(&mut self, now: Time, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.heartbeats && worker.is_running()) {
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_running()) {
             worker.heard_at = Some(now);
         }
     }

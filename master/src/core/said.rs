@@ -22,7 +22,6 @@ impl Pool {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if let State::Starting { .. } = worker.state {
             worker.state = State::Running { since: now, settled: false };
-            worker.heard_at = worker.heartbeats.then_some(now);
             self.has_run = true;
             self.report(Report::WorkerListening { worker: id });
             self.settle(now);

@@ -30,9 +30,7 @@ pub struct Worker {
     pub asked: bool,
     /// It has reached a limit: since when, and what.
     pub due: Option<(Time, Recycle)>,
-    /// It offered to send heartbeats.
-    pub(super) heartbeats: bool,
-    /// When it last showed a sign of life, from `listening` on and only if it sends heartbeats.
+    /// When it last sent a heartbeat, from `listening` on. `None`: it sends none.
     pub(super) heard_at: Option<Time>,
     /// Its connection ended; it has until then to come back.
     pub(super) reconnect_by: Option<Time>,

@@ -141,7 +141,7 @@ impl EventLoop {
             features: in_use.into_iter().flatten().map(String::from).collect(),
             ..welcome
         }))?;
-        self.note(Event::WorkerConnected { worker, heartbeats: heartbeat.is_some() });
+        self.note(Event::WorkerConnected { worker });
         if options.ready_on == ReadyOn::Hello {
             self.note(Event::WorkerSaid { worker, said: Said::Listening });
         }

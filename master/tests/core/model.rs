@@ -118,7 +118,7 @@ impl Model for Lab {
             }
             match (&worker.state, connected) {
                 (State::Killing, _) => continue,
-                (_, false) => moves.push(fact(Event::WorkerConnected { worker: id, heartbeats: false })),
+                (_, false) => moves.push(fact(Event::WorkerConnected { worker: id })),
                 (State::Starting { .. }, true) => moves.push(say(Said::Listening)),
                 (State::Running { .. }, true) => moves.extend([say(Said::RequestRestart), say(Said::Leaving)]),
                 (State::Draining { .. } | State::Lost, true) => {}

@@ -23,7 +23,6 @@ enum Deed {
     Connect,
     Say(Said),
     Due(Recycle),
-    ConnectWithHeartbeats,
     HangUp,
     Exit(ExitStatus),
 }
@@ -37,8 +36,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => Just(Deed::Say(Said::RequestRestart)),
         1 => Just(Deed::Say(Said::Leaving)),
         2 => Just(Deed::Say(Said::Disconnect)),
-        1 => Just(Deed::Say(Said::Heartbeat)),
-        2 => Just(Deed::ConnectWithHeartbeats),
+        3 => Just(Deed::Say(Said::Heartbeat)),
         2 => prop_oneof![Just(Recycle::Memory), Just(Recycle::Requests)].prop_map(Deed::Due),
         2 => Just(Deed::HangUp),
         4 => prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9)), Just(ExitStatus::Unknown)].prop_map(Deed::Exit),
@@ -95,8 +93,7 @@ fn run(world: &mut World, steps: Vec<Step>) {
                 world.event(match deed {
                     Deed::Spawned => Event::WorkerSpawned { worker },
                     Deed::SpawnFailed => Event::SpawnFailed { worker, reason: "no".into() },
-                    Deed::Connect => Event::WorkerConnected { worker, heartbeats: false },
-                    Deed::ConnectWithHeartbeats => Event::WorkerConnected { worker, heartbeats: true },
+                    Deed::Connect => Event::WorkerConnected { worker },
                     Deed::Due(why) => Event::RecycleDue { worker, why },
                     Deed::Say(said) => Event::WorkerSaid { worker, said },
                     Deed::HangUp => Event::ConnectionEnded { worker },

@@ -17,8 +17,9 @@ fn watched(size: u32) -> World {
     world.event(Event::StartRequested);
     for worker in world.spawned() {
         world.event(Event::WorkerSpawned { worker });
-        world.event(Event::WorkerConnected { worker, heartbeats: true });
+        world.event(Event::WorkerConnected { worker });
         world.say(worker, Said::Listening);
+        world.say(worker, Said::Heartbeat);
     }
     world.advance(2_000);
     world.take();
@@ -186,7 +187,7 @@ fn heartbeats_keep_a_worker_running() {
 fn the_watch_begins_with_listening() {
     let mut world = World::new(Config { heartbeat_ms: Some(1_000), ..Config::default() }, 1);
     world.event(Event::StartRequested);
-    world.event(Event::WorkerConnected { worker: 1, heartbeats: true });
+    world.event(Event::WorkerConnected { worker: 1 });
     world.say(1, Said::Heartbeat);
     world.advance(50_000);
     assert_eq!(world.state(1), "starting");
@@ -194,7 +195,7 @@ fn the_watch_begins_with_listening() {
 
 /// Catches: a watch over workers whose SDK knows no heartbeats.
 #[test]
-fn a_worker_that_offers_no_heartbeats_is_not_watched() {
+fn a_worker_that_sends_no_heartbeats_is_not_watched() {
     let mut world = World::running(Config { heartbeat_ms: Some(1_000), ..Config::default() }, 1);
     world.advance(DAY);
     assert!(world.actions.is_empty());
@@ -224,7 +225,7 @@ fn who_goes_or_has_no_connection_is_not_watched() {
     world.advance(6_500);
     world.event(Event::ConnectionEnded { worker: 1 });
     world.advance(900);
-    world.event(Event::WorkerConnected { worker: 1, heartbeats: true });
+    world.event(Event::WorkerConnected { worker: 1 });
     world.advance(8_999);
     assert_eq!(world.state(1), "running");
 }
@@ -237,8 +238,9 @@ fn a_pool_whose_workers_block_at_once_backs_off() {
         world.advance(9_000);
         let Some(id) = world.spawned().last().copied() else { continue };
         if world.state(id) == "starting" {
-            world.event(Event::WorkerConnected { worker: id, heartbeats: true });
+            world.event(Event::WorkerConnected { worker: id });
             world.say(id, Said::Listening);
+            world.say(id, Said::Heartbeat);
         }
     }
     assert!(world.reports(|r| matches!(r, Report::WorkerBlocked { .. }).then_some(())).len() >= 2);

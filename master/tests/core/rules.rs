@@ -242,7 +242,7 @@ fn a_start_told_to_go_gets_sigterm_and_a_late_hello_gets_the_order_with_what_is_
     world.scale(1);
     assert_eq!(world.signals(), [(2, Signal::Terminate)]);
     world.advance(7_000);
-    world.event(Event::WorkerConnected { worker: 2, heartbeats: false });
+    world.event(Event::WorkerConnected { worker: 2 });
     assert!(world.actions.contains(&Action::Disconnect { worker: 2, reason: DisconnectReason::ScaleDown, timeout_ms: 20_000 }));
     world.advance(23_000);
     assert_eq!(world.signals().last(), Some(&(2, Signal::Kill)));
@@ -331,7 +331,7 @@ fn a_worker_that_comes_back_within_a_second_goes_on() {
     let mut world = World::running(config(), 1);
     world.event(Event::ConnectionEnded { worker: 1 });
     world.advance(900);
-    world.event(Event::WorkerConnected { worker: 1, heartbeats: false });
+    world.event(Event::WorkerConnected { worker: 1 });
     world.advance(60_000);
     assert_eq!(world.state(1), "running");
     assert!(world.spawned().is_empty());

@@ -62,7 +62,7 @@ impl World {
     #[track_caller]
     pub(crate) fn connect(&mut self, worker: WorkerId) {
         self.event(Event::WorkerSpawned { worker });
-        self.event(Event::WorkerConnected { worker, heartbeats: false });
+        self.event(Event::WorkerConnected { worker });
     }
 
     #[track_caller]
