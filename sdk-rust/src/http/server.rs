@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use dutch_master_protocol::message::Address;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::either::Either;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, warn};
 
 use super::acceptor::{Acceptor, Stream};
@@ -64,7 +64,7 @@ impl<S: HttpService> Serve<S> {
         let (key, address): (String, Option<Address>) = (listener.key().to_owned(), listener.address().cloned());
         let acceptor = Acceptor::new(listener)?;
         worker.listening(address);
-        let beats = beating(worker);
+        let beating = worker.heartbeat_interval().map(|every| AbortOnDropHandle::new(tokio::spawn(beat(worker.clone(), every))));
 
         let connections = TaskTracker::new();
         let phase = watch::Sender::new(Phase::Serving);
@@ -75,7 +75,8 @@ impl<S: HttpService> Serve<S> {
             connections.spawn(connection::run(accepted, service.clone(), worker.clone(), phase.subscribe(), idle_grace));
         };
 
-        let order = accept_until_ordered(worker, &acceptor, beats, take).await;
+        let order = accept_until_ordered(worker, &acceptor, take).await;
+        drop(beating);
         debug!(reason = ?order.reason, connections = connections.len(), "draining");
         phase.send_replace(Phase::Draining);
         if matches!(order.reason, Reason::Stop | Reason::Orphaned) {
@@ -91,27 +92,22 @@ impl<S: HttpService> Serve<S> {
     }
 }
 
-/// The beats that the master wants; the first one is due at once.
-fn beating(worker: &Worker) -> Option<Interval> {
-    let mut beats = interval(worker.heartbeat_interval()?);
+/// Signs of life, the first one at once: a task like those of the connections, so that it stands still when no thread has time for them.
+async fn beat(worker: Worker, every: Duration) {
+    let mut beats = interval(every);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Some(beats)
-}
-
-async fn next(beats: &mut Option<Interval>) {
-    match beats {
-        Some(beats) => drop(beats.tick().await),
-        None => pending().await,
+    loop {
+        beats.tick().await;
+        worker.beat();
     }
 }
 
-async fn accept_until_ordered(worker: &Worker, acceptor: &Acceptor, mut beats: Option<Interval>, take: impl Fn((Stream, Option<SocketAddr>))) -> Order {
+async fn accept_until_ordered(worker: &Worker, acceptor: &Acceptor, take: impl Fn((Stream, Option<SocketAddr>))) -> Order {
     let mut ordered = pin!(worker.ordered());
     loop {
         tokio::select! {
             biased;
             order = &mut ordered => return order,
-            () = next(&mut beats) => worker.beat(),
             accepted = acceptor.accept() => match accepted {
                 Ok(accepted) => take(accepted),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
