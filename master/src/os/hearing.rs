@@ -62,18 +62,19 @@ impl EventLoop {
     }
 
     fn handle_messages(&mut self, id: ConnectionId) -> Result<(), End> {
+        let now = clock::now();
         while let Some(connection) = self.connections.get_mut(&id) {
             match connection.role {
-                Role::Unknown { .. } => match connection.next()? {
+                Role::Unknown { .. } => match connection.next(now)? {
                     Some(FromWorker::Hello(hello)) => self.greet(id, hello)?,
                     Some(_) => return Err(unexpected("the first message is `hello`")),
                     None => return Ok(()),
                 },
-                Role::Worker(worker) => match connection.next()? {
+                Role::Worker(worker) => match connection.next(now)? {
                     Some(message) => self.worker_says(id, worker, message)?,
                     None => return Ok(()),
                 },
-                Role::Control => match connection.next()? {
+                Role::Control => match connection.next(now)? {
                     Some(message) => self.client_asks(id, message)?,
                     None => return Ok(()),
                 },
@@ -123,6 +124,9 @@ impl EventLoop {
         if process.connection.is_some() {
             return Err(refused(codes::LIMIT, "this worker is connected already"));
         }
+        if process.is_cut {
+            return Err(refused(codes::RESUME_REFUSED, "this worker was cut for what it sent before"));
+        }
         process.connection = Some(id);
         process.sdk = hello.sdk.as_deref().map(label);
         connection.role = Role::Worker(worker);
@@ -141,6 +145,7 @@ impl EventLoop {
             features: in_use.into_iter().flatten().map(String::from).collect(),
             ..welcome
         }))?;
+        self.check_sockets();
         self.note(Event::WorkerConnected { worker });
         if options.ready_on == ReadyOn::Hello {
             self.note(Event::WorkerSaid { worker, said: Said::Listening });
@@ -174,6 +179,14 @@ impl EventLoop {
                 Said::Leaving
             }
             FromWorker::Disconnect(_) => Said::Disconnect,
+            FromWorker::Listen(request) if !self.may_listen(worker) => {
+                let error = ErrorMessage {
+                    seq: Some(request.seq),
+                    code: codes::UNEXPECTED.into(),
+                    message: "this worker is to go: it gets no listener any more".into(),
+                };
+                return self.connection(id)?.send(&FromMaster::Error(error));
+            }
             FromWorker::Listen(request) => {
                 let answer = self.listeners.answer(worker, &request);
                 let connection = self.connection(id)?;
@@ -203,11 +216,21 @@ impl EventLoop {
             FromWorker::Hello(_) => return Err(unexpected("`hello` is the first message, and comes once")),
             FromWorker::Listener(_) => return Err(unexpected("no listener was asked for")),
         };
-        if said == Said::Listening {
-            self.listeners.worker_serves();
-        }
         self.note(Event::WorkerSaid { worker, said });
+        if said == Said::Listening {
+            self.check_sockets();
+            self.listeners.worker_serves();
+            if self.workers.get(worker).is_some_and(|process| process.is_unfit) {
+                self.note(Event::WorkerSaid { worker, said: Said::RequestRestart });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether it may still ask for listeners: it is not going, nor has it just said that it goes.
+    fn may_listen(&self, worker: WorkerId) -> bool {
+        let goes = |fact: &Event| matches!(fact, Event::WorkerSaid { worker: its, said: Said::Leaving | Said::Disconnect } if *its == worker);
+        self.pool.worker(worker).is_some_and(|worker| worker.is_live()) && !self.facts.iter().any(goes)
     }
 
     /// Sends what waits.
@@ -224,8 +247,11 @@ impl EventLoop {
         match end {
             End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
             End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
-            End::Malformed(_) | End::Descriptors | End::Unread(_) | End::Refused { .. } => {
+            End::Malformed(_) | End::Descriptors | End::Flood | End::Unread(_) | End::Refused { .. } => {
                 warn!(workerId = worker, uid, reason = %end, "Connection refused");
+                if let Some(process) = worker.and_then(|worker| self.workers.get_mut(worker)) {
+                    process.is_cut = true;
+                }
             }
         }
         if let Some(code) = end.code() {
@@ -240,6 +266,7 @@ impl EventLoop {
     /// Closes a connection and tells the core, if it was a worker's.
     pub(super) fn forget_connection(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.check_sockets();
         self.clients.gone(id);
         if let Some(worker) = connection.worker() {
             if let Some(process) = self.workers.get_mut(worker) {

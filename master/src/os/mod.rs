@@ -12,6 +12,7 @@ mod event_loop;
 mod hearing;
 mod hook;
 mod listeners;
+mod listening_socket;
 mod lock;
 mod master;
 mod memory_watch;
@@ -31,6 +32,9 @@ pub mod runtime_dir;
 mod snapshots;
 mod socket_file;
 mod spawn;
+mod token_bucket;
+mod upkeep;
+mod watch;
 mod workers;
 
 pub use error::StartError;

@@ -146,6 +146,11 @@ impl EventLoop {
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }
 
+    /// Somebody has broken a socket that is shared with the master.
+    pub(super) fn say_broken(&mut self, message: &'static str, reason: String) {
+        self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });
+    }
+
     /// Some of what was changed stays as it is.
     pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
         self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });
