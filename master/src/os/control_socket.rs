@@ -87,7 +87,7 @@ impl ControlSocket {
     /// The way in, for the loop.
     pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
         let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+        Acceptor::new(listener)
     }
 }
 
@@ -104,6 +104,11 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
+    /// Of a socket that listens and never blocks.
+    pub(super) fn new(listener: OwnedFd) -> io::Result<Acceptor> {
+        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+    }
+
     /// Ready when a connection waits.
     pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.listener.poll_read_ready(cx).map(drop)

@@ -98,7 +98,7 @@ impl EventLoop {
             let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
             self.end(idle, &full());
         }
-        let features = ["reload"].into_iter().filter(|_| self.can_reload()).chain(["subscribe"]).map(String::from).collect();
+        let features = ["reload"].into_iter().filter(|_| self.can_reload()).chain(["subscribe", "metrics"]).map(String::from).collect();
         let welcome = Welcome { generation: self.pool.generation(), features, ..self.welcome(&self.options.clone()) };
         let connection = self.connection(id)?;
         connection.role = Role::Control;
@@ -202,6 +202,7 @@ impl EventLoop {
             End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
             End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
             End::Malformed(_) | End::Descriptors | End::Unread(_) | End::Refused { .. } => {
+                self.counts.connection_refused();
                 warn!(workerId = worker, uid, reason = %end, "Connection refused");
             }
         }

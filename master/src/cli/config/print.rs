@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use dutch_master::Options;
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, ReadyOn};
 
 use super::{Configuration, Origins};
 use crate::cli::settings::Log;
@@ -76,6 +76,7 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         name,
         socket,
         pid_file,
+        metrics,
         node_args,
         node_sdk,
     } = options;
@@ -106,6 +107,7 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("name", or(name.as_deref().map(string), "made from worker and directory")),
         ("socket", or(path(socket), "in the runtime directory")),
         ("pid_file", or(path(pid_file), "none")),
+        ("metrics", or(metrics.as_ref().map(|to| string(&metrics_to(to))), "not served")),
         ("log_format", Value::Set(choice(&log.format))),
         ("log_level", Value::Set(choice(&log.level))),
         ("node_args", Value::Set(strings(node_args))),
@@ -144,6 +146,13 @@ fn listener(listen: &ListenSpec) -> String {
     let address = address(its);
     let address = address.strip_prefix("*:").unwrap_or(&address);
     name.as_ref().map_or(address.to_owned(), |name| format!("{name}={address}"))
+}
+
+fn metrics_to(to: &MetricsTo) -> String {
+    match to {
+        MetricsTo::Serve(its) => address(its),
+        MetricsTo::File(path) => format!("file:{}", path.display()),
+    }
 }
 
 /// In the largest unit that leaves a whole number, up to seconds: `90s` is easier to compare than `1m 30s`.
@@ -215,6 +224,7 @@ mod tests {
             dir: Some("/srv/app".into()),
             env: Some(vec![("A b".into(), "1".into()), ("A b".into(), "2".into())]),
             orphan_timeout: Some(values::limit("never").unwrap()),
+            metrics: Some(MetricsTo::File("/var/a b.prom".into())),
             kill_timeout: Some(Duration::from_millis(1_500)),
             ..Settings::default()
         };
