@@ -54,6 +54,8 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// File that receives the master's pid.
     pub pid_file: Option<PathBuf>,
+    /// Where metrics go; `None`: only to those who ask over the control socket.
+    pub metrics: Option<MetricsTo>,
     /// Arguments for `node` itself.
     pub node_args: Vec<String>,
     /// Where the Node SDK is; `None`: looked for.
@@ -87,6 +89,7 @@ impl Options {
             name: None,
             socket: None,
             pid_file: None,
+            metrics: None,
             node_args: Vec::new(),
             node_sdk: None,
         }
@@ -128,6 +131,15 @@ pub enum ReadyOn {
     Listening,
     /// Its `hello`.
     Hello,
+}
+
+/// Where metrics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsTo {
+    /// They are served over HTTP at this address: TCP with a host, or Unix.
+    Serve(dutch_master_protocol::message::Address),
+    /// This file is written again and again.
+    File(PathBuf),
 }
 
 /// A configured listener: `[NAME=]ADDR`.

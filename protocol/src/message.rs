@@ -256,6 +256,8 @@ pub mod features {
     pub const RELOAD: &str = "reload";
     /// The control request `subscribe`.
     pub const SUBSCRIBE: &str = "subscribe";
+    /// The control request `metrics`.
+    pub const METRICS: &str = "metrics";
 }
 
 /// The `reason` of a `request-restart` of a worker that has answered `max_requests` (SPEC 6.5).

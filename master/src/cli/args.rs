@@ -52,6 +52,9 @@ Examples:
   dutch-master completions zsh > ~/.zfunc/_dutch-master      with ~/.zfunc in fpath
   dutch-master completions fish > ~/.config/fish/completions/dutch-master.fish";
 
+const METRICS_EXAMPLES: &str = "\
+`dutch-master start --metrics 127.0.0.1:9100` serves them over HTTP, `--metrics file:PATH` keeps them in a file; docs/metrics.md lists them all.";
+
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
 
@@ -81,6 +84,8 @@ pub(super) enum Command {
     Stop(Stop),
     /// Change how many workers there are, and wait until that many run.
     Scale(Scale),
+    /// Print the master's numbers in Prometheus' text format.
+    Metrics(Metrics),
     /// Watch workers, listeners and events live, in a terminal.
     Top(Subscribe),
     /// Print everything that happens as JSON, one object a line, until the master ends.
@@ -163,6 +168,13 @@ pub(super) struct Man {
 
 #[derive(Debug, Args)]
 pub(super) struct Subscribe {
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = METRICS_EXAMPLES)]
+pub(super) struct Metrics {
     #[command(flatten)]
     pub(super) which: Which,
 }

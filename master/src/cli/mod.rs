@@ -8,6 +8,7 @@ mod exit;
 mod find;
 mod generate;
 mod log;
+mod metrics;
 mod print;
 mod resident;
 mod settings;
@@ -50,6 +51,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Scale(command) => told(commands::scale(&command).await),
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Metrics(command) => told(metrics::run(&command.which).await),
             Command::Top(command) => told(top::run(&command.which).await),
             Command::Subscribe(command) => told(subscribe::run(&command.which).await),
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, Options, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn};
 
+use super::metrics;
 use super::values::{self, Limit};
 
 /// What one place gives; `None` is what it does not speak of.
@@ -81,6 +82,9 @@ pub(super) struct Settings {
     /// A file that receives the master's process id.
     #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "The master itself")]
     pub(super) pid_file: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP at /metrics, or keep them in a file; a port alone means 127.0.0.1.
+    #[arg(long, value_name = "ADDR|file:PATH", value_parser = metrics::target, help_heading = "The master itself")]
+    pub(super) metrics: Option<MetricsTo>,
 
     /// Lines for people, JSON, or what the `bunyan` command reads [default: pretty]
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log, on standard error")]
@@ -150,7 +154,7 @@ macro_rules! one_place_wins {
 
 one_place_wins! {
     worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, restart_signal,
-    name, socket, pid_file, log_format, log_level, node_args, node_sdk,
+    name, socket, pid_file, metrics, log_format, log_level, node_args, node_sdk,
 }
 
 impl Settings {
@@ -191,6 +195,7 @@ impl Settings {
             name: self.name,
             socket: self.socket,
             pid_file: self.pid_file,
+            metrics: self.metrics,
             node_args: self.node_args.iter().flatten().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
             node_sdk: self.node_sdk,
         })

@@ -37,7 +37,13 @@ pub(super) async fn ask(client: &mut Client) -> Result<Report, ClientError> {
             ToControl::Worker(status) => report.workers.push(WorkerReport { status, memory_bytes: None }),
             ToControl::Listener(listener) => report.listeners.push(listener),
             ToControl::Done(_) => break,
-            ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Accepted(_) | ToControl::Progress(_) | ToControl::Error(_) | ToControl::Unknown => {
+            ToControl::Welcome(_)
+            | ToControl::Pool(_)
+            | ToControl::Accepted(_)
+            | ToControl::Progress(_)
+            | ToControl::MetricsText(_)
+            | ToControl::Error(_)
+            | ToControl::Unknown => {
                 return Err(ClientError::Unexpected);
             }
         }

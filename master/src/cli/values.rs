@@ -206,7 +206,7 @@ pub(super) fn listen_from(base: &Path, text: &str) -> Result<ListenSpec, String>
 }
 
 /// `8000`, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`.
-fn address(base: &Path, text: &str) -> Result<Address, String> {
+pub(super) fn address(base: &Path, text: &str) -> Result<Address, String> {
     const FORMS: &str = "write `8000`, `127.0.0.1:8000`, `[::1]:8000` or `unix:PATH`";
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {

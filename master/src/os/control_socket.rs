@@ -78,9 +78,9 @@ impl ControlSocket {
     }
 
     /// The way in, for the loop.
-    pub(super) fn acceptor(mut self) -> io::Result<Acceptor> {
+    pub(super) fn acceptor(mut self) -> io::Result<ControlAcceptor> {
         let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Acceptor { listener: register(listener, Interest::READABLE)?, socket: self })
+        Ok(ControlAcceptor { acceptor: Acceptor::new(listener)?, socket: self })
     }
 }
 
@@ -103,10 +103,14 @@ impl Drop for ControlSocket {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listener: AsyncFd<OwnedFd>,
-    socket: ControlSocket,
 }
 
 impl Acceptor {
+    /// Of a socket that listens and never blocks.
+    pub(super) fn new(listener: OwnedFd) -> io::Result<Acceptor> {
+        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+    }
+
     /// Ready when a connection waits.
     pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.listener.poll_read_ready(cx).map(drop)
@@ -122,6 +126,25 @@ impl Acceptor {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Where workers and control clients come in.
+#[derive(Debug)]
+pub(super) struct ControlAcceptor {
+    acceptor: Acceptor,
+    socket: ControlSocket,
+}
+
+impl ControlAcceptor {
+    /// As [`Acceptor::poll_acceptable`].
+    pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.acceptor.poll_acceptable(cx)
+    }
+
+    /// As [`Acceptor::accept`].
+    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        self.acceptor.accept()
+    }
 
     pub(super) fn file(&self) -> &SocketFile {
         &self.socket.file
@@ -133,7 +156,7 @@ impl Acceptor {
         let ControlSocket { path, locks, .. } = &mut self.socket;
         locks.iter_mut().try_for_each(|lock| lock.renew(path))?;
         let (listener, file) = bind(path)?;
-        self.listener = register(listener, Interest::READABLE).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
+        self.acceptor = Acceptor::new(listener).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
         self.socket.file = file;
         Ok(())
     }

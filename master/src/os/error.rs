@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::control_socket::ControlSocketError;
 use super::listeners::ListenError;
+use super::metrics::MetricsError;
 use super::program::ProgramError;
 
 /// A start that cannot work.
@@ -18,6 +19,9 @@ pub enum StartError {
     /// The control socket cannot be had.
     #[error(transparent)]
     ControlSocket(#[from] ControlSocketError),
+    /// The metrics have no way out.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The pid file cannot be written.
     #[error("cannot write the pid file {}", path.display())]
     PidFile {

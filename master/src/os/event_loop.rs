@@ -11,15 +11,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tracing::warn;
 
 use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::control::Clients;
-use super::control_socket::Acceptor;
+use super::control_socket::ControlAcceptor;
 use super::hook::Hooks;
 use super::listeners::Listeners;
+use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
@@ -44,7 +46,7 @@ pub(super) struct EventLoop {
     /// Where the master was started, links and all.
     pub(super) here: PathBuf,
     pub(super) control_path: PathBuf,
-    pub(super) acceptor: Acceptor,
+    pub(super) acceptor: ControlAcceptor,
     pub(super) control_upkeep: ControlUpkeep,
     pub(super) requests: Option<Receiver<Request>>,
     pub(super) listeners: Listeners,
@@ -54,16 +56,21 @@ pub(super) struct EventLoop {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) last_connection: ConnectionId,
     pub(super) clients: Clients,
+    pub(super) counts: Counts,
+    /// Who wants to see them.
+    pub(super) metrics_askers: Askers,
     /// What the core has not been told yet.
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
+    /// The same in seconds since 1970.
+    pub(super) started_at_unix: f64,
     pub(super) accept_again_at: Option<Time>,
     pub(super) look_at_memory_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
 /// Something to handle.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ready {
     Request(Request),
     RequestsEnded,
@@ -73,6 +80,7 @@ enum Ready {
     Exited(WorkerId),
     HookEnded,
     SocketsChanged,
+    MetricsAsked(oneshot::Sender<String>),
     Time,
 }
 
@@ -112,8 +120,11 @@ impl EventLoop {
             return;
         }
         while let Some(fact) = self.facts.pop_front() {
-            self.pool.handle(clock::now(), fact);
+            let now = clock::now();
+            self.counts.happened(now, &fact);
+            self.pool.handle(now, fact);
             while let Some(action) = self.pool.poll_action() {
+                self.counts.ordered(now, &action);
                 self.perform(action);
             }
         }
@@ -164,6 +175,9 @@ impl EventLoop {
         {
             ready.push(request.map_or(Ready::RequestsEnded, Ready::Request));
         }
+        if let Poll::Ready(asker) = self.metrics_askers.poll_next(cx) {
+            ready.push(Ready::MetricsAsked(asker));
+        }
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -176,6 +190,8 @@ impl EventLoop {
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
+            // One that has gone wants nothing any more.
+            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
             Ready::Time => {}
         }
     }

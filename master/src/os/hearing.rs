@@ -102,7 +102,7 @@ impl EventLoop {
             let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
             self.end(idle, &full());
         }
-        let offered = [features::RELOAD].into_iter().filter(|_| self.can_reload()).chain([features::SUBSCRIBE]).map(String::from).collect();
+        let offered = [features::RELOAD].into_iter().filter(|_| self.can_reload()).chain([features::SUBSCRIBE, features::METRICS]).map(String::from).collect();
         let welcome = Welcome { generation: self.pool.generation(), features: offered, ..self.welcome(&self.options.clone()) };
         let connection = self.connection(id)?;
         connection.role = Role::Control;
@@ -248,6 +248,7 @@ impl EventLoop {
             End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
             End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
             End::Malformed(_) | End::Descriptors | End::Flood | End::Unread(_) | End::Refused { .. } => {
+                self.counts.connection_refused();
                 warn!(workerId = worker, uid, reason = %end, "Connection refused");
                 if let Some(process) = worker.and_then(|worker| self.workers.get_mut(worker)) {
                     process.is_cut = true;

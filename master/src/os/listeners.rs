@@ -186,7 +186,7 @@ impl Listeners {
 }
 
 impl ListenError {
-    fn of(address: &Address, source: io::Error) -> ListenError {
+    pub(super) fn of(address: &Address, source: io::Error) -> ListenError {
         let port = address.port.unwrap_or(0);
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
@@ -204,7 +204,7 @@ impl ListenError {
 }
 
 /// An address for people.
-fn in_words(address: &Address) -> String {
+pub(super) fn in_words(address: &Address) -> String {
     let port = address.port.unwrap_or(0);
     let place = match (&address.path, address.host) {
         (Some(path), _) => return format!("unix:{path}"),

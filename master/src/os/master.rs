@@ -17,6 +17,7 @@ use super::error::StartError;
 use super::event_loop::EventLoop;
 use super::hook::{Hooks, with_room_for_a_queue};
 use super::listeners::Listeners;
+use super::metrics::{self, Counts, Outlet};
 use super::node;
 use super::orders::evaluate;
 use super::pid_file::PidFile;
@@ -38,6 +39,7 @@ pub struct Master {
     here: PathBuf,
     read_again: Option<ReadAgain>,
     listeners: Listeners,
+    metrics: Option<Outlet>,
     _pid_file: Option<PidFile>,
     control_socket: ControlSocket,
 }
@@ -53,11 +55,12 @@ impl Master {
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
         let mut listeners = Listeners::default();
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
+        let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, name, here, read_again: None, listeners, _pid_file: pid_file, control_socket })
+        Ok(Master { options, name, here, read_again: None, listeners, metrics, _pid_file: pid_file, control_socket })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -94,6 +97,13 @@ impl Master {
                 return 1;
             }
         };
+        let (mut metrics_out, metrics_askers) = match self.metrics.take().map(Outlet::open).transpose() {
+            Ok(metrics) => metrics.unwrap_or_default(),
+            Err(reason) => {
+                error!(%reason, "Cannot serve metrics");
+                return 1;
+            }
+        };
         let size = evaluate(self.options.num_workers);
         info!(numWorkers = size, "Starting cluster");
         let mut event_loop = EventLoop {
@@ -112,8 +122,11 @@ impl Master {
             connections: BTreeMap::new(),
             last_connection: 0,
             clients: Clients::default(),
+            counts: Counts::default(),
+            metrics_askers,
             facts: VecDeque::new(),
             started_at: clock::now(),
+            started_at_unix: metrics::unix_time(),
             accept_again_at: None,
             look_at_memory_at: None,
             exit_code: None,
@@ -122,7 +135,8 @@ impl Master {
         event_loop.begin_watch();
         let code = event_loop.run().await;
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
-        // The name is given up before the connections end: whoever waits for their end finds it free. So the loop has its acceptor before them.
+        // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
+        metrics_out.shutdown().await;
         drop(self._pid_file);
         drop(event_loop);
         code

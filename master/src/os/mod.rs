@@ -1,7 +1,7 @@
 //! Everything that touches the system: processes, descriptors, sockets, files, time. It carries out what `core` orders and tells it what happened; it decides nothing.
 //!
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
-//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed. `master` is what happens before and after.
+//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts. `master` is what happens before and after.
 
 mod clock;
 mod connection;
@@ -16,6 +16,7 @@ mod listening_socket;
 mod lock;
 mod master;
 mod memory_watch;
+mod metrics;
 mod node;
 mod orders;
 mod outbox;

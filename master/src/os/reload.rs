@@ -117,7 +117,7 @@ macro_rules! fixed_keys {
     };
 }
 
-fixed_keys!(listen, restart_signal, name, socket, pid_file);
+fixed_keys!(listen, restart_signal, name, socket, pid_file, metrics);
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::place::Places;
+use crate::cli::metrics;
 use crate::cli::settings::{Settings, name_given_twice};
 use crate::cli::values;
 
@@ -178,6 +179,7 @@ impl Reader<'_> {
             "name" => settings.name = Some(one(key, value, values::name)?),
             "socket" => settings.socket = Some(one(key, value, |text| values::socket_path_from(base, text))?),
             "pid_file" => settings.pid_file = Some(path(value)?),
+            "metrics" => settings.metrics = Some(one(key, value, |text| metrics::target_from(base, text))?),
             "log_format" => settings.log_format = Some(one(key, value, choice)?),
             "log_level" => settings.log_level = Some(one(key, value, choice)?),
             "node_args" => settings.node_args = Some(list(key, value, keep)?),

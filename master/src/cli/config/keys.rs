@@ -12,7 +12,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 28] = [
+pub(super) const KEYS: [(&str, &str); 29] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -36,6 +36,7 @@ pub(super) const KEYS: [(&str, &str); 28] = [
     ("name", TEXT),
     ("socket", TEXT),
     ("pid_file", TEXT),
+    ("metrics", "an address like \"127.0.0.1:9100\", or \"file:PATH\""),
     ("log_format", "\"pretty\", \"json\" or \"bunyan\""),
     ("log_level", "\"trace\", \"debug\", \"info\", \"warn\" or \"error\""),
     ("node_args", STRINGS),

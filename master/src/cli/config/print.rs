@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use dutch_master::Options;
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, ReadyOn};
 
 use super::{Configuration, Origins};
 use crate::cli::settings::Log;
@@ -80,6 +80,7 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         name,
         socket,
         pid_file,
+        metrics,
         node_args,
         node_sdk,
     } = options;
@@ -114,6 +115,7 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("name", or(name.as_deref().map(string), "made from worker and directory")),
         ("socket", or(path(socket), "in the runtime directory")),
         ("pid_file", or(path(pid_file), "none")),
+        ("metrics", or(metrics.as_ref().map(|to| string(&metrics_to(to))), "not served")),
         ("log_format", Value::Set(choice(&log.format))),
         ("log_level", Value::Set(choice(&log.level))),
         ("node_args", Value::Set(strings(node_args))),
@@ -152,6 +154,13 @@ fn listener(listen: &ListenSpec) -> String {
     let address = address(its);
     let address = address.strip_prefix("*:").unwrap_or(&address);
     name.as_ref().map_or(address.to_owned(), |name| format!("{name}={address}"))
+}
+
+fn metrics_to(to: &MetricsTo) -> String {
+    match to {
+        MetricsTo::Serve(its) => address(its),
+        MetricsTo::File(path) => format!("file:{}", path.display()),
+    }
 }
 
 /// In the largest unit that leaves a whole number, up to seconds: `90s` is easier to compare than `1m 30s`.
@@ -235,6 +244,7 @@ mod tests {
             orphan_timeout: Some(values::orphan_timeout("never").unwrap()),
             max_memory: Some(values::memory("1.5G").unwrap()),
             max_requests: Some(values::requests("1000").unwrap()),
+            metrics: Some(MetricsTo::File("/var/a b.prom".into())),
             kill_timeout: Some(Duration::from_millis(1_500)),
             ..Settings::default()
         };

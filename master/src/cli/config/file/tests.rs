@@ -1,7 +1,9 @@
 //! What a file may say, and what is said of one that is wrong.
 
+use std::net::Ipv4Addr;
+
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, Options};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options};
 use dutch_master_protocol::message::Address;
 
 use super::*;
@@ -49,6 +51,7 @@ fn every_option_can_be_given() {
         name = "shop"
         socket = "shop.sock"
         pid_file = "/run/shop.pid"
+        metrics = 9100
         log_format = "json"
         log_level = "debug"
         node_args = ["--inspect --x", "--y"]
@@ -80,6 +83,7 @@ fn every_option_can_be_given() {
             name: Some("shop".into()),
             socket: Some("/etc/shop/shop.sock".into()),
             pid_file: Some("/run/shop.pid".into()),
+            metrics: Some(MetricsTo::Serve(Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 9_100))),
             node_args: vec!["--inspect".into(), "--x".into(), "--y".into()],
             node_sdk: Some("/etc/shop/sdk".into()),
             ..Options::new("app.js")
