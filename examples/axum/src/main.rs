@@ -3,9 +3,19 @@
 use axum::routing::{get, post};
 use axum::{Router, body::Bytes, extract::Query, middleware::map_response, response::Response};
 use dutch_master_worker::Worker;
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, error::Error, process::ExitCode, time::Duration};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let worker = Worker::from_env()?; // before the runtime starts threads
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8000".into());
     let id = worker.id();

@@ -4,6 +4,7 @@
 mod harness;
 mod hooks;
 mod idle;
+mod log;
 mod master;
 mod peer;
 mod reload;

@@ -10,7 +10,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 24] = [
+pub(super) const KEYS: [(&str, &str); 25] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -32,6 +32,7 @@ pub(super) const KEYS: [(&str, &str); 24] = [
     ("pid_file", TEXT),
     ("log_format", "\"pretty\", \"json\" or \"bunyan\""),
     ("log_level", "\"trace\", \"debug\", \"info\", \"warn\" or \"error\""),
+    ("log_file", TEXT),
     ("node_args", STRINGS),
     ("node_sdk", TEXT),
     ("worker_environment", "a table of variables"),

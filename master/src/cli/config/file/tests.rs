@@ -51,6 +51,7 @@ fn every_option_can_be_given() {
         pid_file = "/run/shop.pid"
         log_format = "json"
         log_level = "debug"
+        log_file = "shop.log"
         node_args = ["--inspect --x", "--y"]
         node_sdk = "sdk"
         [worker_environment]
@@ -58,6 +59,7 @@ fn every_option_can_be_given() {
         "#,
     );
     assert_eq!(keys::KEYS.len() - 3, settings.given().len(), "`args` goes with `worker`, and variables are counted apart");
+    assert_eq!(settings.log().file, Some("/etc/shop/shop.log".into()));
     let options = settings.options().unwrap();
     assert_eq!(
         options,
