@@ -3,15 +3,12 @@
 use axum::routing::{get, post};
 use axum::{Router, body::Bytes, extract::Query, middleware::map_response, response::Response};
 use dutch_master_worker::Worker;
-use std::{collections::HashMap, error::Error, process::ExitCode, time::Duration};
+use std::{collections::HashMap, error::Error, time::Duration};
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
     }
 }
 

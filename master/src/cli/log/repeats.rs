@@ -168,7 +168,9 @@ mod tests {
     #[test]
     fn what_is_held_back_at_the_end_is_not_lost() {
         let (mut repeats, begin) = (Repeats::default(), Instant::now());
-        (0..9).for_each(|line| drop(repeats.judge(begin, kind("a", None), line)));
+        for line in 0..9 {
+            repeats.judge(begin, kind("a", None), line);
+        }
         let end = begin + Duration::from_secs(3);
         assert_eq!(repeats.end_all(end), [Summary { count: 4, time: Duration::from_secs(3), last: 8 }]);
         assert_eq!(repeats.end_all(end), []);
