@@ -20,4 +20,4 @@ mod os;
 
 pub use options::Options;
 pub use os::runtime_dir;
-pub use os::{FIXED_KEYS, Master, Request, Reread, StartError, working_directory};
+pub use os::{FIXED_KEYS, LIFECYCLE, Master, Request, Reread, StartError, remedy, working_directory};

@@ -61,7 +61,7 @@ pub enum ListenError {
         name: String,
     },
     /// Standalone, the system refused.
-    #[error("cannot listen")]
+    #[error("cannot listen: {0}")]
     Bind(#[from] io::Error),
 }
 

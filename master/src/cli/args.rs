@@ -28,7 +28,9 @@ Listeners:
 Signals to the master:
   SIGUSR2           rolling restart (see --restart-signal)
   SIGTERM, SIGINT   graceful stop; the second one stops at once
+  SIGHUP            reload
   SIGTTIN, SIGTTOU  one worker more, one worker fewer
+  SIGUSR1           open the --log-file again
 
 Examples:
   dutch-master start app.js --port 8000              --port belongs to app.js

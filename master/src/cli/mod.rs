@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod exit;
 mod find;
+mod forgotten;
 mod generate;
 mod log;
 mod metrics;
@@ -31,7 +32,7 @@ use self::print::note;
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
-    let command = CommandLine::parse().command;
+    let command = CommandLine::try_parse().unwrap_or_else(|error| usage(&error)).command;
     // One thread is all that a master has, and a client needs no more.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -57,6 +58,17 @@ pub(crate) fn run() -> ExitCode {
         }
     });
     code.into()
+}
+
+/// Wrong usage, and what was meant where that is clear.
+fn usage(error: &clap::Error) -> ! {
+    match forgotten::start(std::env::args_os().skip(1), error.kind()) {
+        Some(meant) => {
+            note(&format!("error: a command is missing; did you mean `dutch-master {meant}`?"));
+            std::process::exit(exit::USAGE.into())
+        }
+        None => error.exit(),
+    }
 }
 
 fn told(result: Result<u8, Failure>) -> u8 {

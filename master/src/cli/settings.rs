@@ -87,11 +87,14 @@ pub(super) struct Settings {
     pub(super) metrics: Option<MetricsTo>,
 
     /// Lines for people, JSON, or what the `bunyan` command reads [default: pretty]
-    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log, on standard error")]
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log")]
     pub(super) log_format: Option<LogFormat>,
     /// The least important level that is shown [default: info]
-    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log, on standard error")]
+    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log")]
     pub(super) log_level: Option<LogLevel>,
+    /// A file for the master's own log, opened again on SIGUSR1 [default: standard error]
+    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "Log")]
+    pub(super) log_file: Option<PathBuf>,
 
     /// Arguments for node itself, separated by spaces. Repeatable.
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Node")]
@@ -101,11 +104,13 @@ pub(super) struct Settings {
     pub(super) node_sdk: Option<PathBuf>,
 }
 
-/// What the log on standard error looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the log looks like, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Log {
     pub(super) format: LogFormat,
     pub(super) level: LogLevel,
+    /// `None`: standard error.
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -154,13 +159,14 @@ macro_rules! one_place_wins {
 
 one_place_wins! {
     worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, restart_signal,
-    name, socket, pid_file, metrics, log_format, log_level, node_args, node_sdk,
+    name, socket, pid_file, metrics, log_format, log_level, log_file, node_args, node_sdk,
 }
 
 impl Settings {
     /// What the log is to look like.
     pub(super) fn log(&self) -> Log {
-        Log { format: self.log_format.unwrap_or(LogFormat::Pretty), level: self.log_level.unwrap_or(LogLevel::Info) }
+        let format = self.log_format.unwrap_or(LogFormat::Pretty);
+        Log { format, level: self.log_level.unwrap_or(LogLevel::Info), file: self.log_file.clone() }
     }
 
     /// What the master has to know; `None`: there is no worker.

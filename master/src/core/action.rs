@@ -141,13 +141,15 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Exited(status) => write!(f, "the worker {status}"),
             Failure::StartTimeout { after_ms, connected: true } => {
-                write!(f, "the worker connected, but did not say `listening` within {:.1} s", *after_ms as f64 / 1000.0)
+                write!(f, "the worker connected, but did not say `listening` within {} s", *after_ms as f64 / 1000.0)
             }
-            Failure::StartTimeout { after_ms, connected: false } => write!(
-                f,
-                "the worker did not connect to the master within {:.1} s: it does not speak the protocol, or has not come that far (a Node app is started as `start app.js`, not `start node app.js`)",
-                *after_ms as f64 / 1000.0
-            ),
+            Failure::StartTimeout { after_ms, connected: false } => {
+                write!(
+                    f,
+                    "the worker did not connect to the master within {} s: it does not speak the protocol, or has not come that far",
+                    *after_ms as f64 / 1000.0
+                )
+            }
             Failure::Spawn(reason) => f.write_str(reason),
             Failure::Disconnected => f.write_str("the worker closed its connection"),
             Failure::Blocked { silent_ms } => write!(f, "the worker was blocked: no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0),

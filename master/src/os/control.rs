@@ -175,7 +175,7 @@ impl EventLoop {
             generation: self.pool.generation(),
             committed: self.pool.committed(),
             mixed: self.pool.is_mixed(),
-            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {why}")),
+            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {}", self.in_words(why))),
             restarts: self.pool.restarts_done(),
             command: shortened([worker].into_iter().chain(options.args.iter().cloned())),
             dir: self.directory_of(options).to_string_lossy().into_owned(),
@@ -217,7 +217,7 @@ impl EventLoop {
         let answer = match end {
             EndOfRestart::Done => done(Outcome::Done, None),
             EndOfRestart::Superseded { by } => ToControl::Done(Done { outcome: Outcome::Superseded, by: Some(*by), message: None }),
-            EndOfRestart::GivenUp { attempts, why } => done(Outcome::GivenUp, Some(format!("after {attempts} attempts: {why}"))),
+            EndOfRestart::GivenUp { attempts, why } => done(Outcome::GivenUp, Some(format!("after {attempts} attempts: {}", self.in_words(why)))),
             EndOfRestart::Stopped => done(Outcome::Stopped, None),
         };
         self.tell_and_forget(|wait| wait == Wait::Restart(Some(generation)), &answer);

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::lock::{Lock, LockError};
 use super::readiness::{clear_if_empty, register};
+use super::remedy::remedy;
 use super::runtime_dir::{self, RuntimeDirError};
 use super::socket_file::SocketFile;
 
@@ -33,7 +34,7 @@ pub enum ControlSocketError {
         path: PathBuf,
     },
     /// It cannot be bound.
-    #[error("cannot listen on the control socket {}", path.display())]
+    #[error("cannot listen on the control socket {}: {source}{}", path.display(), remedy(source))]
     Bind {
         /// The path.
         path: PathBuf,

@@ -6,6 +6,7 @@ use super::control_socket::ControlSocketError;
 use super::listeners::ListenError;
 use super::metrics::MetricsError;
 use super::program::ProgramError;
+use super::remedy::remedy;
 
 /// A start that cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// The pid file cannot be written.
-    #[error("cannot write the pid file {}", path.display())]
+    #[error("cannot write the pid file {}: {source}{}", path.display(), remedy(source))]
     PidFile {
         /// Which.
         path: PathBuf,
@@ -32,7 +33,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The system is too old, or too much is forbidden.
-    #[error("this system does not let the master {what}; Linux 5.4 or newer is needed")]
+    #[error("this system does not let the master {what}: {source}; Linux 5.4 or newer is needed, and a container must not forbid it")]
     System {
         /// What it has to do.
         what: &'static str,

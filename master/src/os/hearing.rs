@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 use dutch_master_protocol::env;
 use dutch_master_protocol::limits::HELLO_TIMEOUT_MS;
 use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, MAX_REQUESTS_REASON, Role as Speaker, VERSION, Welcome, codes, features};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::clock;
 use super::connection::{Connection, ConnectionId, End, Role};
 use super::event_loop::EventLoop;
 use super::listeners::Answer;
+use super::report::about;
 use crate::core::{Event, Recycle, Said, Time, WorkerId, spread};
 use crate::options::{Options, ReadyOn, millis};
 
@@ -133,7 +134,7 @@ impl EventLoop {
         if let Some(pid) = process.pid {
             connection.peer.identify(pid);
         }
-        debug!(workerId = worker, workerPid = process.pid, sdk = process.sdk, "Worker connected");
+        debug!(workerId = worker, workerPid = process.pid, generation, sdk = process.sdk, "Worker connected");
         let in_use = [heartbeat.map(|_| features::HEARTBEAT), max_requests.map(|_| features::MAX_REQUESTS)];
         connection.send(&FromMaster::Welcome(Welcome {
             worker,
@@ -167,7 +168,7 @@ impl EventLoop {
         let said = match message {
             FromWorker::Listening(_) => Said::Listening,
             FromWorker::RequestRestart(request) => {
-                debug!(workerId = worker, reason = request.reason, "Worker asks to be replaced");
+                about!(debug, self, worker, reason = request.reason, "Worker asks to be replaced");
                 if request.reason.as_deref() == Some(MAX_REQUESTS_REASON) {
                     self.note(Event::RecycleDue { worker, why: Recycle::Requests });
                     return Ok(());
@@ -175,7 +176,7 @@ impl EventLoop {
                 Said::RequestRestart
             }
             FromWorker::Leaving(leaving) => {
-                debug!(workerId = worker, reason = leaving.reason, "Worker says that it leaves");
+                about!(debug, self, worker, reason = leaving.reason, "Worker says that it leaves");
                 Said::Leaving
             }
             FromWorker::Disconnect(_) => Said::Disconnect,
@@ -194,7 +195,7 @@ impl EventLoop {
                     Answer::HandedOver(listener, descriptor) => connection.send_with(&FromMaster::Listener(listener), descriptor),
                     Answer::Refused(error) => {
                         let sent = connection.send(&FromMaster::Error(error.clone()));
-                        warn!(workerId = worker, code = error.code, reason = error.message, "Listener refused");
+                        about!(warn, self, worker, code = error.code, reason = error.message, "Listener refused");
                         sent
                     }
                 };
@@ -204,11 +205,11 @@ impl EventLoop {
                 return Ok(());
             }
             FromWorker::Message(message) => {
-                debug!(workerId = worker, json = message.json, "Message from worker");
+                about!(debug, self, worker, json = message.json, "Message from worker");
                 return Ok(());
             }
             FromWorker::Error(error) => {
-                debug!(workerId = worker, code = error.code, reason = error.message, "Worker reports an error");
+                about!(debug, self, worker, code = error.code, reason = error.message, "Worker reports an error");
                 return Ok(());
             }
             FromWorker::Heartbeat(_) => Said::Heartbeat,
@@ -242,20 +243,20 @@ impl EventLoop {
 
     /// Ends a connection: says why where the peer can still hear it, and tells the core.
     pub(super) fn end(&mut self, id: ConnectionId, end: &End) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
         let (worker, uid) = (connection.worker(), connection.peer.uid().as_raw());
         match end {
-            End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
-            End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
+            End::Closed | End::Cut => about!(debug, self, worker, reason = %end, "Connection ended"),
+            End::Failed(_) => about!(warn, self, worker, uid, reason = %end, "Connection ended"),
             End::Malformed(_) | End::Descriptors | End::Flood | End::Unread(_) | End::Refused { .. } => {
                 self.counts.connection_refused();
-                warn!(workerId = worker, uid, reason = %end, "Connection refused");
+                about!(warn, self, worker, uid, reason = %end, "Connection refused");
                 if let Some(process) = worker.and_then(|worker| self.workers.get_mut(worker)) {
                     process.is_cut = true;
                 }
             }
         }
-        if let Some(code) = end.code() {
+        if let (Some(code), Some(connection)) = (end.code(), self.connections.get_mut(&id)) {
             let error = ErrorMessage { seq: None, code: code.into(), message: end.to_string() };
             // One that does not read does not read this either.
             let _ = connection.send(&FromMaster::Error(error));

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::listening_socket::ListeningSocket;
 use super::port_holder;
+use super::remedy::remedy;
 use super::upkeep::{Finding, Held};
 use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
@@ -22,9 +23,12 @@ use crate::options::ListenSpec;
 /// Longest name of a listener in bytes: all names together are sent to every worker in one frame.
 const NAME_MAX: usize = 128;
 
+/// How often it is looked up who has an address that workers ask for: it takes milliseconds, and a worker may ask again and again.
+const HOLDER_SEARCHES_MAX: u32 = 8;
+
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}{remedy}")]
+#[error("cannot listen on {address}: {source}{remedy}")]
 pub struct ListenError {
     address: String,
     remedy: String,
@@ -40,6 +44,8 @@ pub(super) struct Listeners {
     watch: Option<Watch>,
     names: Vec<String>,
     are_closed: bool,
+    /// How often it was looked up who has an address, since a worker served last.
+    holder_searches: u32,
 }
 
 /// What a request gets.
@@ -90,7 +96,12 @@ impl Listeners {
                 }
                 Err(error) => {
                     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    return refused(&format!("{name:?}"), format!("cannot listen on {}: {error}", in_words(&address)));
+                    self.holder_searches = self.holder_searches.saturating_add(1);
+                    let message = match self.holder_searches {
+                        ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                        _ => format!("cannot listen on {}: {error}", in_words(&address)),
+                    };
+                    return refused(&format!("{name:?}"), message);
                 }
             },
         };
@@ -115,7 +126,8 @@ impl Listeners {
     }
 
     /// A worker serves. It may have called `listen` again on its copies, which sets the queue length of everybody's: set it back.
-    pub(super) fn worker_serves(&self) {
+    pub(super) fn worker_serves(&mut self) {
+        self.holder_searches = 0;
         // One that was shut down is not to be revived on the way: whoever holds it would not be told.
         for held in self.sockets.values().filter(|held| held.socket.damage().is_none()) {
             let _ = held.socket.listen();
@@ -190,13 +202,13 @@ impl ListenError {
         let port = address.port.unwrap_or(0);
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
-                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => ": an earlier --listen has taken it".into(),
-                Some(holder) => format!(": {holder} does; stop it or choose another address"),
-                None => "; stop what does, or choose another address".into(),
+                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => "; an earlier --listen has taken it".into(),
+                Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
+                None => "; stop what has it, or choose another address".into(),
             },
             Some(Errno::EACCES) if (1..1024).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),
-            Some(Errno::ENOENT) => "; its directory does not exist".into(),
+            Some(_) if address.path.is_some() => remedy(&source).into(),
             Some(_) | None => String::new(),
         };
         ListenError { address: in_words(address), remedy, source }

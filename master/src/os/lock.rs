@@ -10,6 +10,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NOFOLLOW;
 
+use super::remedy::remedy;
+
 /// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -45,7 +47,7 @@ pub enum LockError {
         holder: Option<u32>,
     },
     /// The file cannot be opened or locked.
-    #[error("cannot lock {}", path.display())]
+    #[error("cannot write the lock file {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -195,12 +195,15 @@ pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line, each told once.
 pub(super) fn in_full(error: impl std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        line = format!("{line}: {cause}");
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
         source = cause.source();
     }
     line

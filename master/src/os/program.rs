@@ -26,7 +26,7 @@ pub(super) struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The directory is not there.
-    #[error("cannot use the directory {}", path.display())]
+    #[error("cannot use the directory {}: {source}; name another by --dir, or make it", path.display())]
     Directory {
         /// Which.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum ProgramError {
         generation: crate::core::GenerationId,
     },
     /// There is no such file.
-    #[error("the worker {} is not in {}", worker.display(), directory.display())]
+    #[error("the worker {} is not in {}; correct its name, or name its directory by --dir", worker.display(), directory.display())]
     NoSuchFile {
         /// As given.
         worker: PathBuf,
@@ -49,7 +49,7 @@ pub enum ProgramError {
         directory: PathBuf,
     },
     /// It is neither in the directory nor in PATH.
-    #[error("the worker {} is neither in {} nor in PATH", worker.display(), directory.display())]
+    #[error("the worker {} is neither in {} nor in PATH; correct its name, or give its path", worker.display(), directory.display())]
     NotFound {
         /// As given.
         worker: PathBuf,
@@ -63,7 +63,7 @@ pub enum ProgramError {
         path: PathBuf,
     },
     /// It cannot be read.
-    #[error("the worker {} is no file that can be read", path.display())]
+    #[error("the worker {} is no file that this user can read; `chmod +r` makes it so", path.display())]
     NotReadable {
         /// Which.
         path: PathBuf,

@@ -5,7 +5,13 @@ use tracing::Level;
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
-use crate::core::{EndOfRestart, ExitStatus, GenerationId, Recycle, Report, WhyGo, WorkerId};
+use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, Recycle, Report, WhyGo, WorkerId};
+
+/// The target of the log lines about the lifecycle: each of them is a fact of its own that people's scripts look for, so none is ever held back as a repetition.
+pub const LIFECYCLE: &str = "dutch_master::lifecycle";
+
+/// Programs that start a Node app without the SDK, which the master preloads only where it is given the script itself.
+const NODE_STARTERS: [&str; 4] = ["node", "nodejs", "npm", "npx"];
 
 /// One log line. What is none is left out.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ macro_rules! log {
     ($level:ident, $line:expr, $pid:expr) => {{
         let line: &Line = $line;
         tracing::$level!(
+            target: LIFECYCLE,
             workerId = line.worker,
             workerPid = $pid,
             generation = line.generation,
@@ -61,6 +68,16 @@ macro_rules! log {
         )
     }};
 }
+
+/// Logs a line about a worker, if it is about one, with all that people know it by.
+macro_rules! about {
+    ($level:ident, $event_loop:expr, $worker:expr, $($rest:tt)*) => {{
+        let (worker, (pid, generation)) = (Option::from($worker), $event_loop.known_by(Option::from($worker)));
+        let worker: Option<$crate::core::WorkerId> = worker;
+        tracing::$level!(workerId = worker, workerPid = pid, generation, $($rest)*)
+    }};
+}
+pub(super) use about;
 
 impl EventLoop {
     /// Tells the log and all who wait, and answers those who waited for this.
@@ -100,7 +117,7 @@ impl EventLoop {
             Report::WorkerLost { worker } => self.say(&Line::of(Level::WARN, "Worker disconnection was unexpected", *worker)),
             Report::WorkerExited { worker, status, unexpected } => self.say_exited(*worker, *status, *unexpected),
             Report::StartFailed { worker, why } => {
-                self.say(&Line { reason: Some(why.to_string()), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
+                self.say(&Line { reason: Some(self.in_words(why)), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
             }
             Report::BackingOff { failures, delay_ms } => {
                 self.draw_jitter();
@@ -123,7 +140,7 @@ impl EventLoop {
                 self.scale_refused();
             }
             Report::FirstStartFailed { attempts, why } => {
-                self.say(&Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..Line::new(Level::ERROR, "Cluster could not be started") });
+                self.say(&Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..Line::new(Level::ERROR, "Cluster could not be started") });
             }
             Report::ClusterShutdown { cleanly } => {
                 self.say(&match cleanly {
@@ -193,7 +210,7 @@ impl EventLoop {
             EndOfRestart::Done => line(Level::INFO, "Restart complete"),
             EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Level::INFO, "Restart superseded") },
             EndOfRestart::GivenUp { attempts, why } => {
-                Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..line(Level::ERROR, "Restart given up, the old workers stay") }
+                Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..line(Level::ERROR, "Restart given up, the old workers stay") }
             }
             EndOfRestart::Stopped => line(Level::WARN, "Restart ended, the master is stopping"),
         };
@@ -207,6 +224,15 @@ impl EventLoop {
         self.restart_ended(generation, end);
     }
 
+    /// Why a worker failed, and what to do about it where that can be guessed.
+    pub(super) fn in_words(&self, why: &Failure) -> String {
+        let runs_node = self.options.worker.file_name().is_some_and(|name| NODE_STARTERS.iter().any(|starter| name == *starter));
+        match why {
+            Failure::StartTimeout { connected: false, .. } if runs_node => format!("{why}; name the script itself: `start app.js`, not `start node app.js`"),
+            Failure::StartTimeout { .. } | Failure::Exited(_) | Failure::Spawn(_) | Failure::Disconnected | Failure::Blocked { .. } => why.to_string(),
+        }
+    }
+
     fn has_run(&self, worker: WorkerId) -> bool {
         self.workers.get(worker).is_some_and(|process| process.has_run)
     }
@@ -217,9 +243,7 @@ impl EventLoop {
 
     /// Tells the log and all but those who get an answer that says the same.
     fn say_to_others(&mut self, line: &Line, is_answered: impl Fn(Wait) -> bool) {
-        let process = line.worker.and_then(|id| self.workers.get(id));
-        let pid = process.and_then(|process| process.pid);
-        let of_worker = line.worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
+        let (pid, of_worker) = self.known_by(line.worker);
         let line = &Line { generation: line.generation.or(of_worker), signal: line.signal.clone(), reason: line.reason.clone(), ..*line };
         match line.level {
             Level::ERROR => log!(error, line, pid),
@@ -229,6 +253,13 @@ impl EventLoop {
         }
         let progress = Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() };
         self.progress(progress, |wait| !is_answered(wait));
+    }
+
+    /// Pid and generation of a worker, as far as it has them already.
+    pub(super) fn known_by(&self, worker: Option<WorkerId>) -> (Option<u32>, Option<GenerationId>) {
+        let process = worker.and_then(|id| self.workers.get(id));
+        let generation = worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
+        (process.and_then(|process| process.pid), generation)
     }
 
     /// So that the next delay of this pool differs from that of other pools, and of this one's last.

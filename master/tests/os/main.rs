@@ -5,6 +5,7 @@ mod exposition;
 mod harness;
 mod hooks;
 mod idle;
+mod log;
 mod master;
 mod metrics;
 mod peer;

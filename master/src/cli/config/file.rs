@@ -182,6 +182,7 @@ impl Reader<'_> {
             "metrics" => settings.metrics = Some(one(key, value, |text| metrics::target_from(base, text))?),
             "log_format" => settings.log_format = Some(one(key, value, choice)?),
             "log_level" => settings.log_level = Some(one(key, value, choice)?),
+            "log_file" => settings.log_file = Some(path(value)?),
             "node_args" => settings.node_args = Some(list(key, value, keep)?),
             "node_sdk" => settings.node_sdk = Some(path(value)?),
             unknown => return Err((key_span, keys::unknown(unknown))),

@@ -12,7 +12,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 29] = [
+pub(super) const KEYS: [(&str, &str); 30] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -39,6 +39,7 @@ pub(super) const KEYS: [(&str, &str); 29] = [
     ("metrics", "an address like \"127.0.0.1:9100\", or \"file:PATH\""),
     ("log_format", "\"pretty\", \"json\" or \"bunyan\""),
     ("log_level", "\"trace\", \"debug\", \"info\", \"warn\" or \"error\""),
+    ("log_file", TEXT),
     ("node_args", STRINGS),
     ("node_sdk", TEXT),
     ("worker_environment", "a table of variables"),

@@ -21,7 +21,7 @@ const ORIGIN_COLUMN: usize = 40;
 pub(in crate::cli) fn text(configuration: &Configuration) -> String {
     let Configuration { options, log, origins } = configuration;
     let mut text = String::new();
-    for (key, value) in entries(options, *log) {
+    for (key, value) in entries(options, log) {
         let line = match value {
             Value::Set(value) => format!("{key} = {value}"),
             Value::Unset(why) => format!("# {key}: {why}"),
@@ -54,7 +54,7 @@ pub(super) enum Value {
 }
 
 /// Every key but the variables, in the order of the documentation.
-pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)> {
+pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)> {
     // Without `..`: whatever is added has to be shown.
     let Options {
         worker,
@@ -118,6 +118,7 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("metrics", or(metrics.as_ref().map(|to| string(&metrics_to(to))), "not served")),
         ("log_format", Value::Set(choice(&log.format))),
         ("log_level", Value::Set(choice(&log.level))),
+        ("log_file", or(path(&log.file), "standard error")),
         ("node_args", Value::Set(strings(node_args))),
         ("node_sdk", or(path(node_sdk), "looked for beside the app, then beside dutch-master")),
     ]
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_key_with_its_default() {
-        let shown = entries(&Options::new("-"), source(Settings::default(), None).log());
+        let shown = entries(&Options::new("-"), &source(Settings::default(), None).log());
         let documented = documented();
         let keys: Vec<_> = documented.iter().map(|(key, ..)| key.as_str()).collect();
         assert_eq!(keys, super::super::keys::KEYS.map(|(key, _)| key));

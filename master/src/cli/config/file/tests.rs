@@ -54,6 +54,7 @@ fn every_option_can_be_given() {
         metrics = 9100
         log_format = "json"
         log_level = "debug"
+        log_file = "shop.log"
         node_args = ["--inspect --x", "--y"]
         node_sdk = "sdk"
         [worker_environment]
@@ -61,6 +62,7 @@ fn every_option_can_be_given() {
         "#,
     );
     assert_eq!(keys::KEYS.len() - 3, settings.given().len(), "`args` goes with `worker`, and variables are counted apart");
+    assert_eq!(settings.log().file, Some("/etc/shop/shop.log".into()));
     let options = settings.options().unwrap();
     assert_eq!(
         options,
