@@ -1,5 +1,6 @@
 //! The log on standard error or in a file: a subscriber of `tracing` that knows events only, in three formats, because the general ones cost memory for what is not needed here.
 
+mod fields;
 mod file;
 mod format;
 mod outlet;
@@ -7,23 +8,22 @@ mod repeats;
 mod sink;
 
 use std::convert::Infallible;
-use std::fmt::{self, Debug};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use dutch_master::LIFECYCLE;
-use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use self::fields::Fields;
 pub(super) use self::file::{LogFileError, check};
 use self::format::Line;
 use self::outlet::Outlet;
-use self::repeats::{Kind, Repeats, Summary, Verdict};
+use self::repeats::{Repeats, Summary, Verdict};
 use super::settings::{Log, LogLevel};
 
 /// Where the events of this process go.
@@ -180,51 +180,6 @@ impl Subscriber for Logger {
     fn exit(&self, _: &Id) {}
 }
 
-/// The fields of one event, in their order, and the message apart.
-#[derive(Debug, Default)]
-struct Fields {
-    message: String,
-    others: Vec<(&'static str, Value)>,
-}
-
-impl Fields {
-    fn kind(&self) -> Kind {
-        let worker = self.others.iter().find(|(name, _)| *name == "workerId").and_then(|(_, id)| id.as_u64());
-        Kind { message: self.message.clone(), worker }
-    }
-
-    fn add(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(message)) => self.message = message,
-            (name, value) => self.others.push((name, value)),
-        }
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field, format!("{value:?}").into());
-    }
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.into());
-    }
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.into());
-    }
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, value.into());
-    }
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, value.into());
-    }
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, value.into());
-    }
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.add(field, Chain(value).to_string().into());
-    }
-}
-
 /// An error with its causes, each told once.
 pub(super) struct Chain<'a>(pub(super) &'a (dyn std::error::Error + 'static));
 
@@ -245,7 +200,7 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use serde_json::Value;
 
     use super::*;
 
