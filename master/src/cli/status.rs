@@ -180,6 +180,10 @@ fn memory_text(bytes: u64) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -263,6 +267,51 @@ web       *:8000   3        511
         assert_eq!(json["phase"], "restarting");
         assert_eq!((&json["workers"][0]["pid"], &json["workers"][0]["memory_bytes"]), (&4_003.into(), &45_678_901.into()));
         assert_eq!(json["listeners"][0]["address"]["port"], 8_000);
+    }
+
+    /// The fields of a value by their paths, with their types: `workers[].id`.
+    fn fields(path: &str, value: &Value, found: &mut BTreeMap<String, &'static str>) {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(items) => {
+                items.iter().filter(|item| item.is_object()).for_each(|item| fields(&format!("{path}[]"), item, found));
+                "array"
+            }
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| fields(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, found));
+                "object"
+            }
+        };
+        if !path.is_empty() && !path.ends_with("[]") {
+            found.insert(path.into(), kind);
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_every_field_of_the_json_with_its_type_and_whether_it_is_always_there() {
+        let (mut least, mut most) = (report(), report());
+        least.pool = PoolStatus { committed: None, given_up: None, ..least.pool };
+        let worker = WorkerStatus { pid: None, sdk: None, restarts: None, ..least.workers.remove(0).status };
+        least.workers = vec![WorkerReport { status: worker, memory_bytes: None }];
+        let address = Address { port: None, ..Address::tcp(None, 0) };
+        least.listeners = vec![ListenerStatus { key: "a".into(), name: None, address, configured: false, queued: None, backlog: None }];
+        most.pool.given_up = Some("why".into());
+        most.listeners[0].address = Address { host: Some("::1".parse().unwrap()), path: Some("/a".into()), ipv6_only: true, ..Address::tcp(None, 80) };
+        let written = |report: &Report| {
+            let mut found = BTreeMap::new();
+            fields("", &serde_json::to_value(report).unwrap(), &mut found);
+            found
+        };
+        let (least, most) = (written(&least), written(&most));
+        let rows = include_str!("../../../docs/status.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: BTreeMap<_, _> =
+            rows.map(|row| row.split_once("` | ").unwrap()).map(|(field, row)| (field.into(), row.splitn(3, " | ").take(2).collect())).collect();
+        let expected: BTreeMap<String, Vec<_>> =
+            most.into_iter().map(|(field, kind)| (field.clone(), vec![kind, if least.contains_key(&field) { "yes" } else { "no" }])).collect();
+        assert_eq!(documented, expected);
     }
 
     #[test]

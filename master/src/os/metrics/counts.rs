@@ -176,7 +176,7 @@ impl Counts {
     /// A start that is cancelled has nothing to drain.
     fn goes(&mut self, now: Time, worker: WorkerId) {
         if let Some(life) = self.workers.get_mut(&worker).filter(|life| life.has_run) {
-            life.going_since.get_or_insert(now);
+            life.going_since = Some(now);
         }
     }
 

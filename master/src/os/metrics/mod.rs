@@ -111,14 +111,14 @@ impl Outlet {
                     http::serve(acceptor, asker).await
                 });
             }
-            Outlet::File(file) => drop(task.spawn(keep_writing(file, asker))),
+            Outlet::File(file) => drop(task.spawn(keep_writing(file, asker, FILE_INTERVAL))),
         }
         Ok((task, Askers(Some(askers))))
     }
 }
 
 /// A file that cannot be written for a while is told once, and so is its recovery.
-async fn keep_writing(mut file: PageFile, asker: Asker) -> Infallible {
+async fn keep_writing(mut file: PageFile, asker: Asker, interval: Duration) -> Infallible {
     let mut is_written = true;
     loop {
         let Some(page) = asker.page().await else { std::future::pending().await };
@@ -129,7 +129,7 @@ async fn keep_writing(mut file: PageFile, asker: Asker) -> Infallible {
             Ok(()) | Err(_) => {}
         }
         is_written = written.is_ok();
-        tokio::time::sleep(FILE_INTERVAL).await;
+        tokio::time::sleep(interval).await;
     }
 }
 
@@ -189,4 +189,35 @@ impl EventLoop {
 /// Seconds since 1970.
 pub(super) fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_file_is_written_again_and_again_also_after_it_could_not_be() {
+        let folder = std::env::temp_dir().join(format!("dm-metrics-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("m.prom");
+        let (sender, mut askers) = mpsc::channel(ASKERS_MAX);
+        let mut task = JoinSet::new();
+        task.spawn(keep_writing(PageFile::prepare(&path).unwrap(), Asker(sender), Duration::from_millis(1)));
+        askers.recv().await.unwrap().send("1\n".into()).unwrap();
+        // Who asks for a page has written the last one.
+        let asker = askers.recv().await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+        fs::remove_dir_all(&folder).unwrap();
+        asker.send("2\n".into()).unwrap();
+        let asker = askers.recv().await.unwrap();
+        fs::create_dir(&folder).unwrap();
+        asker.send("3\n".into()).unwrap();
+        askers.recv().await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+        task.shutdown().await;
+        assert!(!path.exists(), "and it goes with the one who writes it");
+        fs::remove_dir(&folder).unwrap();
+    }
 }
