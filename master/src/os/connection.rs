@@ -26,7 +26,11 @@ pub(super) const TURN_MAX: usize = 16 * 1024;
 pub(super) const MESSAGES_BURST: u64 = 10_000;
 
 /// One more message for each of these intervals, in milliseconds: a thousand in a second for ever cost the master less than a hundredth of a processor.
-const MESSAGE_INTERVAL_MS: u64 = 1;
+pub(super) const MESSAGE_INTERVAL_MS: u64 = 1;
+
+/// Most lines that what one peer says makes in the log at once, and the interval in milliseconds for each further one: chatter must not push out of the log what matters.
+const LINES_BURST: u64 = 200;
+const LINE_INTERVAL_MS: u64 = 50;
 
 /// Identifies a connection for as long as the master runs.
 pub(super) type ConnectionId = u64;
@@ -38,6 +42,9 @@ pub(super) struct Connection {
     decoder: FrameDecoder,
     outbox: Outbox,
     messages: TokenBucket,
+    lines: TokenBucket,
+    /// Lines that were left out since the last one.
+    omitted: u64,
     pub(super) peer: Peer,
     pub(super) role: Role,
 }
@@ -90,6 +97,17 @@ pub(super) enum End {
     },
 }
 
+/// How many lines were left out of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Omitted(u64);
+
+impl Omitted {
+    /// For the log, where there is something to tell.
+    pub(super) fn told(self) -> Option<u64> {
+        Some(self.0).filter(|lines| *lines > 0)
+    }
+}
+
 impl End {
     /// The code of the `error` message that the peer gets as last words, where it can still hear them.
     pub(super) fn code(&self) -> Option<&'static str> {
@@ -109,7 +127,9 @@ impl Connection {
         let peer = Peer::of(&socket)?;
         let socket = register(socket, Interest::READABLE | Interest::WRITABLE)?;
         let messages = TokenBucket::new(MESSAGES_BURST, MESSAGE_INTERVAL_MS);
-        Ok(Connection { socket, decoder: FrameDecoder::default(), outbox: Outbox::default(), messages, peer, role: Role::Unknown { hello_by } })
+        let lines = TokenBucket::new(LINES_BURST, LINE_INTERVAL_MS);
+        let (decoder, outbox, role) = (FrameDecoder::default(), Outbox::default(), Role::Unknown { hello_by });
+        Ok(Connection { socket, decoder, outbox, messages, lines, omitted: 0, peer, role })
     }
 
     /// Until when it has to say hello, if it has not.
@@ -174,6 +194,15 @@ impl Connection {
             Some(body) => Ok(Some(codec::decode(body)?)),
             None => Ok(None),
         }
+    }
+
+    /// Whether what it said just now may have a line in the log, and how many had none since the last one that had.
+    pub(super) fn line(&mut self, now: Time) -> Option<Omitted> {
+        if self.lines.take(now, 1) {
+            return Some(Omitted(std::mem::take(&mut self.omitted)));
+        }
+        self.omitted = self.omitted.saturating_add(1);
+        None
     }
 
     /// Bytes that wait for the peer to read.

@@ -194,8 +194,11 @@ impl EventLoop {
                 return match answer {
                     Answer::HandedOver(listener, descriptor) => connection.send_with(&FromMaster::Listener(listener), descriptor),
                     Answer::Refused(error) => {
+                        let omitted = connection.line(clock::now());
                         let sent = connection.send(&FromMaster::Error(error.clone()));
-                        about!(warn, self, worker, code = error.code, reason = error.message, "Listener refused");
+                        if let Some(omitted) = omitted {
+                            about!(warn, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Listener refused");
+                        }
                         sent
                     }
                 };
@@ -205,11 +208,15 @@ impl EventLoop {
                 return Ok(());
             }
             FromWorker::Message(message) => {
-                about!(debug, self, worker, json = message.json, "Message from worker");
+                if let Some(omitted) = self.connection(id)?.line(clock::now()) {
+                    about!(debug, self, worker, json = message.json, omitted = omitted.told(), "Message from worker");
+                }
                 return Ok(());
             }
             FromWorker::Error(error) => {
-                about!(debug, self, worker, code = error.code, reason = error.message, "Worker reports an error");
+                if let Some(omitted) = self.connection(id)?.line(clock::now()) {
+                    about!(debug, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Worker reports an error");
+                }
                 return Ok(());
             }
             FromWorker::Heartbeat(_) => Said::Heartbeat,
@@ -306,4 +313,26 @@ pub(super) fn refused(code: &'static str, message: impl Into<String>) -> End {
 
 fn unexpected(message: &str) -> End {
     refused(codes::UNEXPECTED, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::listeners::LISTENERS_MAX;
+    use crate::os::{connection, outbox};
+
+    #[test]
+    fn the_specification_tells_our_limits_as_they_are() {
+        let specification = include_str!("../../../protocol/SPEC.md").replace(',', "");
+        let told = [
+            format!("| messages on one connection | {} at once and {} a second |", connection::MESSAGES_BURST, 1_000 / connection::MESSAGE_INTERVAL_MS),
+            format!("| bytes that wait for a peer that does not read | {} |", outbox::BYTES_MAX),
+            format!("| connections without `hello` | {STRANGERS_MAX};"),
+            format!("| control clients | {CLIENTS_MAX};"),
+            format!("| listeners | {LISTENERS_MAX} |"),
+        ];
+        for limit in told {
+            assert!(specification.contains(&limit), "SPEC.md 9 does not say: {limit}");
+        }
+    }
 }

@@ -20,8 +20,8 @@ const REPAIR_INTERVAL_MS: u64 = 1_000;
 /// A socket that is bound anew counts as that many repairs: every worker that holds the dead one has to be replaced.
 const BIND_ANEW_REPAIRS: u64 = 16;
 
-/// Least time between two replacements of workers because of a listener that was revived, in milliseconds. Their event loops may take its end for final and go on being woken for it; but where it is the
-/// old workers that shut it down whenever they go, a pool whose workers are replaced for it each time would never come to rest.
+/// Least time between two replacements of workers because of a listener that was revived, in milliseconds. Event loops may take its end for final (tokio's never comes to rest again); but where it is the old
+/// workers that shut it down whenever they go, a pool whose workers are replaced for it each time would never come to rest either.
 const REPLACE_INTERVAL_MS: u64 = 600_000;
 
 /// A socket of the master's, and what may still be done to keep it.

@@ -111,6 +111,8 @@ fn a_worker_may_send_thousands_of_messages_at_once() {
     worker.say(&FromWorker::RequestRestart(RequestRestart::default()));
     master.next("Worker dying");
     assert_eq!(master.count("Connection refused"), 0);
+    let lines = master.count("Message from worker");
+    assert!((200..1_000).contains(&lines), "chatter does not fill the log: {lines} lines");
 }
 
 #[test]
