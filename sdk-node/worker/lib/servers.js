@@ -1,5 +1,5 @@
 'use strict'
-// Every server of this process that listens by the master, and its open connections.
+// Every server of this process that listens, and its open connections.
 
 const net = require('node:net')
 const { EventEmitter } = require('node:events')
@@ -8,19 +8,23 @@ const { EventEmitter } = require('node:events')
  * Events: `connection` (socket: one more was accepted), `session` (an HTTP/2 session began), `change` (a connection or a server is gone).
  */
 class Servers extends EventEmitter {
-  /** net.Server → { sockets, sessions } */
+  /** net.Server → { sockets, sessions, own } */
   #servers = new Map()
   #datagramSockets = new Set()
 
-  /** Adds a server, or a datagram socket, that asks to listen. */
-  add(server) {
-    if (this.#servers.has(server)) return
-    if (!(server instanceof net.Server)) return void this.#addTo(this.#datagramSockets, server)
-    const connections = { sockets: new Set(), sessions: new Set() }
+  /** Adds a server, or a datagram socket, that listens or asks to. `own`: its listener is not the master's but this worker's alone. */
+  add(server, { own }) {
+    if (!(server instanceof net.Server)) return this.#addTo(this.#datagramSockets, server)
+    const known = this.#servers.get(server)
+    if (known) known.own = own
+    else this.#watch(server, { sockets: new Set(), sessions: new Set(), own })
+  }
+
+  #watch(server, connections) {
     this.#servers.set(server, connections)
     const accept = (socket) => {
       this.#addTo(connections.sockets, socket)
-      this.emit('connection', socket)
+      this.emit('connection', socket, server)
     }
     // Over TLS the socket that requests come on takes the place of the one that was accepted.
     const secure = (socket) => {
@@ -43,7 +47,7 @@ class Servers extends EventEmitter {
     return this.#servers.has(server)
   }
 
-  /** Entries [server, { sockets, sessions }]. */
+  /** Entries [server, { sockets, sessions, own }]. */
   [Symbol.iterator]() {
     return this.#servers[Symbol.iterator]()
   }

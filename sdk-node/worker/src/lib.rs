@@ -35,6 +35,12 @@ pub struct Connection {
     outlet: Arc<Outlet>,
 }
 
+/// The version of this addon: it is to be that of the package around it.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 /// Connects, and blocks until the master has answered.
 #[napi]
 pub fn connect(settings: Connect, on_report: Function<'_, Report, ()>) -> napi::Result<Connection> {
