@@ -14,6 +14,7 @@
 //! It also has to ignore SIGPIPE, as every Rust program and Node do from the start.
 
 pub mod core;
+pub mod memory;
 pub mod options;
 mod os;
 

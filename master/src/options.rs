@@ -36,6 +36,14 @@ pub struct Options {
     pub surge: Surge,
     /// Failed waves in a row after which a restart is given up.
     pub restart_attempts: u32,
+    /// After how long a worker is recycled; `None`: never. Spread over the slots, as the next two are.
+    pub max_lifetime: Option<Duration>,
+    /// How many bytes of memory a worker and what it started may have before it is recycled; `None`: as many as they like.
+    pub max_memory: Option<u64>,
+    /// After how many requests a worker is recycled, if its SDK counts them; `None`: never.
+    pub max_requests: Option<u64>,
+    /// How long a worker whose SDK sends heartbeats may be silent before it is replaced like one that crashed; `None`: nobody is watched.
+    pub heartbeat: Option<Duration>,
     /// Do not exit when the first start fails.
     pub keep_trying: bool,
     /// What makes a worker running.
@@ -70,6 +78,10 @@ impl Options {
             settle_time: Duration::from_secs(2),
             surge: Surge::Percent(25),
             restart_attempts: 3,
+            max_lifetime: None,
+            max_memory: None,
+            max_requests: None,
+            heartbeat: None,
             keep_trying: false,
             ready_on: ReadyOn::Listening,
             name: None,
@@ -88,13 +100,15 @@ impl Options {
             settle_ms: millis(self.settle_time),
             surge: self.surge,
             restart_attempts: self.restart_attempts,
+            max_lifetime_ms: self.max_lifetime.map(millis),
+            heartbeat_ms: self.heartbeat.map(millis),
             keep_trying: self.keep_trying,
             ..Config::default()
         }
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

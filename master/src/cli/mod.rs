@@ -8,7 +8,6 @@ mod exit;
 mod find;
 mod generate;
 mod log;
-mod memory;
 mod print;
 mod resident;
 mod settings;

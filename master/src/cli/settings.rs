@@ -42,14 +42,26 @@ pub(super) struct Settings {
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
     pub(super) settle_time: Option<Duration>,
     /// How long a worker that lost its master serves on; `never`: without end [default: 60s]
-    #[arg(long, value_name = "TIME|never", value_parser = values::limit, help_heading = "Restarting")]
-    pub(super) orphan_timeout: Option<Limit>,
+    #[arg(long, value_name = "TIME|never", value_parser = values::orphan_timeout, help_heading = "Restarting")]
+    pub(super) orphan_timeout: Option<Limit<Duration>>,
     /// Extra workers while old ones are replaced [default: 25%]
     #[arg(long, value_name = "25%|N|all", value_parser = values::surge, help_heading = "Restarting")]
     pub(super) surge: Option<Surge>,
     /// Failed starts in a row after which a restart is given up [default: 3]
     #[arg(long, value_name = "N", value_parser = values::attempts, help_heading = "Restarting")]
     pub(super) restart_attempts: Option<u32>,
+    /// Replace a worker that has run so long [default: never]
+    #[arg(long, value_name = "TIME|never", value_parser = values::lifetime, help_heading = "Recycling")]
+    pub(super) max_lifetime: Option<Limit<Duration>>,
+    /// Replace a worker that has more memory, with all that it started: 512M, 2G [default: never]
+    #[arg(long, value_name = "SIZE|never", value_parser = values::memory, help_heading = "Recycling")]
+    pub(super) max_memory: Option<Limit<u64>>,
+    /// Replace a worker that has answered so many requests [default: never]
+    #[arg(long, value_name = "N|never", value_parser = values::requests, help_heading = "Recycling")]
+    pub(super) max_requests: Option<Limit<u64>>,
+    /// Kill and replace a worker that is blocked: it gave no sign of life for so long [default: never]
+    #[arg(long, value_name = "TIME|never", value_parser = values::heartbeat, help_heading = "Recycling")]
+    pub(super) heartbeat: Option<Limit<Duration>>,
     /// Go on trying when the very first start fails.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Restarting")]
     pub(super) keep_trying: Option<bool>,
@@ -137,7 +149,7 @@ macro_rules! one_place_wins {
 }
 
 one_place_wins! {
-    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, keep_trying, ready_on, restart_signal,
+    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, restart_signal,
     name, socket, pid_file, log_format, log_level, node_args, node_sdk,
 }
 
@@ -166,6 +178,10 @@ impl Settings {
             settle_time: self.settle_time.unwrap_or(defaults.settle_time),
             surge: self.surge.unwrap_or(defaults.surge),
             restart_attempts: self.restart_attempts.unwrap_or(defaults.restart_attempts),
+            max_lifetime: self.max_lifetime.map_or(defaults.max_lifetime, |limit| limit.0),
+            max_memory: self.max_memory.map_or(defaults.max_memory, |limit| limit.0),
+            max_requests: self.max_requests.map_or(defaults.max_requests, |limit| limit.0),
+            heartbeat: self.heartbeat.map_or(defaults.heartbeat, |limit| limit.0),
             keep_trying: self.keep_trying.unwrap_or(defaults.keep_trying),
             ready_on: match self.ready_on {
                 None => defaults.ready_on,

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
+use dutch_master::memory;
 use dutch_master_protocol::control::{FromControl, ListenerStatus, Phase, PoolStatus, Status, ToControl, WorkerStatus};
 use dutch_master_protocol::message::{Address, Kind};
 use serde::Serialize;
 
 use super::client::{Client, ClientError};
-use super::memory;
 
 /// Everything that a master tells about itself. As JSON its keys are those of the protocol, and they stay.
 #[derive(Debug, Serialize)]
@@ -84,7 +84,7 @@ pub(super) const WORKER_COLUMNS: [&str; 9] = ["WORKER", "SLOT", "STATE", "GENERA
 pub(super) fn worker_rows(report: &Report) -> impl Iterator<Item = [String; 9]> {
     report.workers.iter().map(|WorkerReport { status: worker, memory_bytes }| {
         let sdk = worker.sdk.clone().unwrap_or("-".into());
-        let memory = memory_bytes.map_or("-".into(), memory::text);
+        let memory = memory_bytes.map_or("-".into(), memory_text);
         let (id, slot, generation) = (worker.id.to_string(), worker.slot.to_string(), worker.generation.to_string());
         [id, slot, worker.state.clone(), generation, known(worker.pid), age(worker.age_ms), known(worker.restarts), memory, sdk]
     })
@@ -160,6 +160,16 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
         text.push('\n');
     }
     text
+}
+
+/// In the unit that leaves at most four digits.
+fn memory_text(bytes: u64) -> String {
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1024.0 => format!("{kib:.0} KiB"),
+        ..1_048_576.0 => format!("{:.1} MiB", kib / 1024.0),
+        _ => format!("{:.1} GiB", kib / 1_048_576.0),
+    }
 }
 
 #[cfg(test)]
@@ -260,5 +270,12 @@ web       *:8000   3        511
     fn an_address_is_shown_as_it_is_given() {
         assert_eq!(address(&Address::tcp(Some("::1".parse().unwrap()), 80)), "[::1]:80");
         assert_eq!(address(&Address::unix("/run/a.sock")), "unix:/run/a.sock");
+    }
+
+    #[test]
+    fn memory_is_told_in_a_unit_that_people_read() {
+        for (bytes, expected) in [(0, "0 KiB"), (1_023 * 1024, "1023 KiB"), (1 << 20, "1.0 MiB"), (45_678_901, "43.6 MiB"), (3 << 30, "3.0 GiB")] {
+            assert_eq!(memory_text(bytes), expected);
+        }
     }
 }

@@ -81,6 +81,8 @@ pub enum WhyGo {
     Stop,
     /// The pool became smaller.
     ScaleDown,
+    /// It reached a limit of age, memory or requests.
+    Recycle,
     /// It leaves by itself.
     Leaving,
     /// Its connection ended.
@@ -95,8 +97,20 @@ impl WhyGo {
             WhyGo::Request | WhyGo::Leaving | WhyGo::Lost => DisconnectReason::Request,
             WhyGo::Stop => DisconnectReason::Stop,
             WhyGo::ScaleDown => DisconnectReason::ScaleDown,
+            WhyGo::Recycle => DisconnectReason::Recycle,
         }
     }
+}
+
+/// What limit a worker reached, so that it is replaced although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Recycle {
+    /// It has run for long enough.
+    Lifetime,
+    /// It takes too much memory.
+    Memory,
+    /// It has answered enough requests.
+    Requests,
 }
 
 /// Why a worker counts as failed.
@@ -115,6 +129,11 @@ pub enum Failure {
     Spawn(String),
     /// Its connection ended and it did not come back.
     Disconnected,
+    /// It sent no heartbeat.
+    Blocked {
+        /// For how long.
+        silent_ms: u64,
+    },
 }
 
 impl std::fmt::Display for Failure {
@@ -131,6 +150,7 @@ impl std::fmt::Display for Failure {
             ),
             Failure::Spawn(reason) => f.write_str(reason),
             Failure::Disconnected => f.write_str("the worker closed its connection"),
+            Failure::Blocked { silent_ms } => write!(f, "the worker was blocked: no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0),
         }
     }
 }
@@ -187,6 +207,20 @@ pub enum Report {
     WorkerDying {
         /// Which.
         worker: WorkerId,
+    },
+    /// A running worker has reached a limit and is going to be replaced.
+    WorkerDue {
+        /// Which.
+        worker: WorkerId,
+        /// What limit.
+        why: Recycle,
+    },
+    /// A running worker showed no sign of life and gets SIGKILL.
+    WorkerBlocked {
+        /// Which.
+        worker: WorkerId,
+        /// For how long.
+        silent_ms: u64,
     },
     /// A worker was told to go.
     WorkerToldToGo {

@@ -93,6 +93,11 @@ impl Registry {
         self.entries.get(key)
     }
 
+    /// Who holds a copy of a listener.
+    pub fn holders(&self, key: &str) -> impl Iterator<Item = WorkerId> {
+        self.entries.get(key).into_iter().flat_map(|entry| entry.holders.iter().copied())
+    }
+
     /// What `worker`'s request gets. A [`Resolution::Held`] is taken as handed over.
     pub fn resolve(&mut self, worker: WorkerId, request: &Listen) -> Resolution {
         if request.data.as_ref().is_some_and(|data| data.len() > DATA_MAX) {

@@ -16,10 +16,17 @@ use tokio::io::unix::AsyncFd;
 use super::outbox::{Outbox, Refused};
 use super::peer::Peer;
 use super::readiness::{clear_if_empty, register};
+use super::token_bucket::TokenBucket;
 use crate::core::{Time, WorkerId};
 
 /// Bytes of one read, and with it the most that one peer gets done in a turn of the loop before the others have theirs.
 pub(super) const TURN_MAX: usize = 16 * 1024;
+
+/// Most messages that a peer may send at once: an application that reports every request it serves has such bursts, and they take the master some milliseconds.
+pub(super) const MESSAGES_BURST: u64 = 10_000;
+
+/// One more message for each of these intervals, in milliseconds: a thousand in a second for ever cost the master less than a hundredth of a processor.
+const MESSAGE_INTERVAL_MS: u64 = 1;
 
 /// Identifies a connection for as long as the master runs.
 pub(super) type ConnectionId = u64;
@@ -30,6 +37,7 @@ pub(super) struct Connection {
     socket: AsyncFd<OwnedFd>,
     decoder: FrameDecoder,
     outbox: Outbox,
+    messages: TokenBucket,
     pub(super) peer: Peer,
     pub(super) role: Role,
 }
@@ -66,6 +74,9 @@ pub(super) enum End {
     /// Descriptors came, where none belong.
     #[error("descriptors came where none belong")]
     Descriptors,
+    /// Too many messages came in too short a time.
+    #[error("too many messages: more than {MESSAGES_BURST} at once and {} a second", 1_000 / MESSAGE_INTERVAL_MS)]
+    Flood,
     /// The peer does not read.
     #[error(transparent)]
     Unread(#[from] Refused),
@@ -84,7 +95,7 @@ impl End {
     pub(super) fn code(&self) -> Option<&'static str> {
         match self {
             End::Closed | End::Cut | End::Failed(_) => None,
-            End::Unread(_) => Some(codes::LIMIT),
+            End::Unread(_) | End::Flood => Some(codes::LIMIT),
             End::Malformed(malformed) => Some(malformed.code()),
             End::Descriptors => Some(codes::BAD_DESCRIPTORS),
             End::Refused { code, .. } => Some(code),
@@ -97,7 +108,8 @@ impl Connection {
     pub(super) fn new(socket: OwnedFd, hello_by: Time) -> io::Result<Connection> {
         let peer = Peer::of(&socket)?;
         let socket = register(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Connection { socket, decoder: FrameDecoder::default(), outbox: Outbox::default(), peer, role: Role::Unknown { hello_by } })
+        let messages = TokenBucket::new(MESSAGES_BURST, MESSAGE_INTERVAL_MS);
+        Ok(Connection { socket, decoder: FrameDecoder::default(), outbox: Outbox::default(), messages, peer, role: Role::Unknown { hello_by } })
     }
 
     /// Until when it has to say hello, if it has not.
@@ -155,9 +167,10 @@ impl Connection {
         }
     }
 
-    /// The next message of what was read.
-    pub(super) fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, End> {
+    /// The next message of what was read by `now`.
+    pub(super) fn next<M: DeserializeOwned>(&mut self, now: Time) -> Result<Option<M>, End> {
         match self.decoder.next_frame()? {
+            Some(_) if !self.messages.take(now, 1) => Err(End::Flood),
             Some(body) => Ok(Some(codec::decode(body)?)),
             None => Ok(None),
         }

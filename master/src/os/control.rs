@@ -131,6 +131,7 @@ impl EventLoop {
     }
 
     fn send_status(&mut self, id: ConnectionId) -> Result<(), End> {
+        self.check_sockets();
         let pool = self.pool_status();
         let workers: Vec<_> = self.pool.workers().map(|worker| self.worker_status(worker)).collect();
         let listeners: Vec<_> = self.listeners.status().collect();

@@ -51,7 +51,7 @@ pub(super) struct ControlSocket {
     /// Taken when the loop begins to accept.
     listener: Option<OwnedFd>,
     /// Declared last: given up when the file has gone.
-    _locks: Vec<Lock>,
+    locks: Vec<Lock>,
 }
 
 impl ControlSocket {
@@ -69,15 +69,8 @@ impl ControlSocket {
             beside.push(".lock");
             locks.push(Lock::take(Path::new(&beside), &path)?);
         }
-        let bound = SocketFile::bind(&path, |socket, path| {
-            // Nobody can connect before it listens, so the mode comes in time.
-            std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            Ok(listen(socket, Backlog::MAXCONN)?)
-        });
-        match bound {
-            Ok((listener, file)) => Ok(ControlSocket { path, file, listener: Some(listener), _locks: locks }),
-            Err(source) => Err(ControlSocketError::Bind { path, source }),
-        }
+        let (listener, file) = bind(&path)?;
+        Ok(ControlSocket { path, file, listener: Some(listener), locks })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,10 +78,19 @@ impl ControlSocket {
     }
 
     /// The way in, for the loop.
-    pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
+    pub(super) fn acceptor(mut self) -> io::Result<Acceptor> {
         let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+        Ok(Acceptor { listener: register(listener, Interest::READABLE)?, socket: self })
     }
+}
+
+fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
+    let bound = SocketFile::bind(path, |socket, path| {
+        // Nobody can connect before it listens, so the mode comes in time.
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(listen(socket, Backlog::MAXCONN)?)
+    });
+    bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source })
 }
 
 impl Drop for ControlSocket {
@@ -101,6 +103,7 @@ impl Drop for ControlSocket {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listener: AsyncFd<OwnedFd>,
+    socket: ControlSocket,
 }
 
 impl Acceptor {
@@ -118,6 +121,21 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn file(&self) -> &SocketFile {
+        &self.socket.file
+    }
+
+    /// Makes the socket again at its path, where it was removed, and its lock.
+    pub(super) fn restore(&mut self) -> Result<(), ControlSocketError> {
+        runtime_dir::prepare()?;
+        let ControlSocket { path, locks, .. } = &mut self.socket;
+        locks.iter_mut().try_for_each(|lock| lock.renew(path))?;
+        let (listener, file) = bind(path)?;
+        self.listener = register(listener, Interest::READABLE).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
+        self.socket.file = file;
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ use super::listeners::Listeners;
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
+use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Time, WorkerId};
 use crate::options::Options;
@@ -44,6 +45,7 @@ pub(super) struct EventLoop {
     pub(super) here: PathBuf,
     pub(super) control_path: PathBuf,
     pub(super) acceptor: Acceptor,
+    pub(super) control_upkeep: ControlUpkeep,
     pub(super) requests: Option<Receiver<Request>>,
     pub(super) listeners: Listeners,
     pub(super) workers: Workers,
@@ -56,6 +58,7 @@ pub(super) struct EventLoop {
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
     pub(super) accept_again_at: Option<Time>,
+    pub(super) look_at_memory_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -69,6 +72,7 @@ enum Ready {
     Sendable(ConnectionId),
     Exited(WorkerId),
     HookEnded,
+    SocketsChanged,
     Time,
 }
 
@@ -154,6 +158,7 @@ impl EventLoop {
             add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        add(self.listeners.watch().is_some_and(|watch| watch.poll_changed(cx).is_ready()), Ready::SocketsChanged);
         if let Some(requests) = &mut self.requests
             && let Poll::Ready(request) = requests.poll_recv(cx)
         {
@@ -170,6 +175,7 @@ impl EventLoop {
             Ready::Sendable(id) => self.flush(id),
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
+            Ready::SocketsChanged => self.sockets_changed(),
             Ready::Time => {}
         }
     }
@@ -178,7 +184,7 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at].into_iter().flatten().min()
+        [core, hello, self.hooks.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline()].into_iter().flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -201,6 +207,10 @@ impl EventLoop {
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.watch_memory(now);
+        if self.upkeep_deadline().is_some_and(|at| at <= now) {
+            self.check_sockets();
+        }
         if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
             self.note(Event::DeadlineReached);
         }
@@ -234,6 +244,7 @@ impl EventLoop {
         if let Some(connection) = self.workers.get(id).and_then(|worker| worker.connection) {
             self.forget_connection(connection);
         }
+        self.check_sockets();
         self.listeners.worker_gone(id);
         self.note(Event::WorkerExited { worker: id, status });
     }

@@ -4,21 +4,24 @@ use std::os::fd::OwnedFd;
 
 use dutch_master_protocol::env;
 use dutch_master_protocol::limits::HELLO_TIMEOUT_MS;
-use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, Role as Speaker, VERSION, Welcome, codes};
+use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, MAX_REQUESTS_REASON, Role as Speaker, VERSION, Welcome, codes, features};
 use tracing::{debug, warn};
 
 use super::clock;
 use super::connection::{Connection, ConnectionId, End, Role};
 use super::event_loop::EventLoop;
 use super::listeners::Answer;
-use crate::core::{Event, Said, Time, WorkerId};
-use crate::options::{Options, ReadyOn};
+use crate::core::{Event, Recycle, Said, Time, WorkerId, spread};
+use crate::options::{Options, ReadyOn, millis};
 
 /// Most connections that have not said hello: a bound to what strangers on this machine can make us hold.
 const STRANGERS_MAX: usize = 64;
 
 /// Longest name of an SDK that is kept: it is only shown, and a status of a thousand workers has to be sent.
 const SDK_CHARS_MAX: usize = 64;
+
+/// How often a heartbeat is asked for within the time after which a silent worker counts as blocked (SPEC 6.8).
+const HEARTBEATS_PER_LIMIT: u64 = 3;
 
 /// Most connections of control clients.
 const CLIENTS_MAX: usize = 64;
@@ -59,18 +62,19 @@ impl EventLoop {
     }
 
     fn handle_messages(&mut self, id: ConnectionId) -> Result<(), End> {
+        let now = clock::now();
         while let Some(connection) = self.connections.get_mut(&id) {
             match connection.role {
-                Role::Unknown { .. } => match connection.next()? {
+                Role::Unknown { .. } => match connection.next(now)? {
                     Some(FromWorker::Hello(hello)) => self.greet(id, hello)?,
                     Some(_) => return Err(unexpected("the first message is `hello`")),
                     None => return Ok(()),
                 },
-                Role::Worker(worker) => match connection.next()? {
+                Role::Worker(worker) => match connection.next(now)? {
                     Some(message) => self.worker_says(id, worker, message)?,
                     None => return Ok(()),
                 },
-                Role::Control => match connection.next()? {
+                Role::Control => match connection.next(now)? {
                     Some(message) => self.client_asks(id, message)?,
                     None => return Ok(()),
                 },
@@ -98,8 +102,8 @@ impl EventLoop {
             let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
             self.end(idle, &full());
         }
-        let features = ["reload"].into_iter().filter(|_| self.can_reload()).chain(["subscribe"]).map(String::from).collect();
-        let welcome = Welcome { generation: self.pool.generation(), features, ..self.welcome(&self.options.clone()) };
+        let offered = [features::RELOAD].into_iter().filter(|_| self.can_reload()).chain([features::SUBSCRIBE]).map(String::from).collect();
+        let welcome = Welcome { generation: self.pool.generation(), features: offered, ..self.welcome(&self.options.clone()) };
         let connection = self.connection(id)?;
         connection.role = Role::Control;
         connection.send(&FromMaster::Welcome(welcome))
@@ -110,10 +114,18 @@ impl EventLoop {
             return Err(refused(codes::BAD_TOKEN, format!("{} is that of no living worker", env::TOKEN)));
         };
         let generation = self.workers.get(worker).map_or(0, |process| process.generation);
-        let welcome = self.welcome(&self.options_of(generation).clone());
+        let options = self.options_of(generation).clone();
+        let size = self.pool.size();
+        let offers = |feature: &str| hello.features.iter().any(|offered| offered == feature);
+        let heartbeat = options.heartbeat.filter(|_| offers(features::HEARTBEAT));
+        let max_requests = options.max_requests.filter(|_| offers(features::MAX_REQUESTS));
+        let welcome = self.welcome(&options);
         let (Some(process), Some(connection)) = (self.workers.get_mut(worker), self.connections.get_mut(&id)) else { return Ok(()) };
         if process.connection.is_some() {
             return Err(refused(codes::LIMIT, "this worker is connected already"));
+        }
+        if process.is_cut {
+            return Err(refused(codes::RESUME_REFUSED, "this worker was cut for what it sent before"));
         }
         process.connection = Some(id);
         process.sdk = hello.sdk.as_deref().map(label);
@@ -122,9 +134,20 @@ impl EventLoop {
             connection.peer.identify(pid);
         }
         debug!(workerId = worker, workerPid = process.pid, sdk = process.sdk, "Worker connected");
-        connection.send(&FromMaster::Welcome(Welcome { worker, generation, slot: process.slot, ..welcome }))?;
+        let in_use = [heartbeat.map(|_| features::HEARTBEAT), max_requests.map(|_| features::MAX_REQUESTS)];
+        connection.send(&FromMaster::Welcome(Welcome {
+            worker,
+            generation,
+            slot: process.slot,
+            // Three beats in the time that the pool waits for one: a late one is no harm.
+            heartbeat_ms: heartbeat.map(|limit| (millis(limit) / HEARTBEATS_PER_LIMIT).max(1)),
+            max_requests: max_requests.map(|limit| spread(limit, process.slot, size)),
+            features: in_use.into_iter().flatten().map(String::from).collect(),
+            ..welcome
+        }))?;
+        self.check_sockets();
         self.note(Event::WorkerConnected { worker });
-        if self.options_of(generation).ready_on == ReadyOn::Hello {
+        if options.ready_on == ReadyOn::Hello {
             self.note(Event::WorkerSaid { worker, said: Said::Listening });
         }
         Ok(())
@@ -145,6 +168,10 @@ impl EventLoop {
             FromWorker::Listening(_) => Said::Listening,
             FromWorker::RequestRestart(request) => {
                 debug!(workerId = worker, reason = request.reason, "Worker asks to be replaced");
+                if request.reason.as_deref() == Some(MAX_REQUESTS_REASON) {
+                    self.note(Event::RecycleDue { worker, why: Recycle::Requests });
+                    return Ok(());
+                }
                 Said::RequestRestart
             }
             FromWorker::Leaving(leaving) => {
@@ -152,6 +179,14 @@ impl EventLoop {
                 Said::Leaving
             }
             FromWorker::Disconnect(_) => Said::Disconnect,
+            FromWorker::Listen(request) if !self.may_listen(worker) => {
+                let error = ErrorMessage {
+                    seq: Some(request.seq),
+                    code: codes::UNEXPECTED.into(),
+                    message: "this worker is to go: it gets no listener any more".into(),
+                };
+                return self.connection(id)?.send(&FromMaster::Error(error));
+            }
             FromWorker::Listen(request) => {
                 let answer = self.listeners.answer(worker, &request);
                 let connection = self.connection(id)?;
@@ -176,15 +211,26 @@ impl EventLoop {
                 debug!(workerId = worker, code = error.code, reason = error.message, "Worker reports an error");
                 return Ok(());
             }
-            FromWorker::Heartbeat(_) | FromWorker::Unknown => return Ok(()),
+            FromWorker::Heartbeat(_) => Said::Heartbeat,
+            FromWorker::Unknown => return Ok(()),
             FromWorker::Hello(_) => return Err(unexpected("`hello` is the first message, and comes once")),
             FromWorker::Listener(_) => return Err(unexpected("no listener was asked for")),
         };
-        if said == Said::Listening {
-            self.listeners.worker_serves();
-        }
         self.note(Event::WorkerSaid { worker, said });
+        if said == Said::Listening {
+            self.check_sockets();
+            self.listeners.worker_serves();
+            if self.workers.get(worker).is_some_and(|process| process.is_unfit) {
+                self.note(Event::WorkerSaid { worker, said: Said::RequestRestart });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether it may still ask for listeners: it is not going, nor has it just said that it goes.
+    fn may_listen(&self, worker: WorkerId) -> bool {
+        let goes = |fact: &Event| matches!(fact, Event::WorkerSaid { worker: its, said: Said::Leaving | Said::Disconnect } if *its == worker);
+        self.pool.worker(worker).is_some_and(|worker| worker.is_live()) && !self.facts.iter().any(goes)
     }
 
     /// Sends what waits.
@@ -201,8 +247,11 @@ impl EventLoop {
         match end {
             End::Closed | End::Cut => debug!(workerId = worker, reason = %end, "Connection ended"),
             End::Failed(_) => warn!(workerId = worker, uid, reason = %end, "Connection ended"),
-            End::Malformed(_) | End::Descriptors | End::Unread(_) | End::Refused { .. } => {
+            End::Malformed(_) | End::Descriptors | End::Flood | End::Unread(_) | End::Refused { .. } => {
                 warn!(workerId = worker, uid, reason = %end, "Connection refused");
+                if let Some(process) = worker.and_then(|worker| self.workers.get_mut(worker)) {
+                    process.is_cut = true;
+                }
             }
         }
         if let Some(code) = end.code() {
@@ -217,6 +266,7 @@ impl EventLoop {
     /// Closes a connection and tells the core, if it was a worker's.
     pub(super) fn forget_connection(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.check_sockets();
         self.clients.gone(id);
         if let Some(worker) = connection.worker() {
             if let Some(process) = self.workers.get_mut(worker) {

@@ -25,6 +25,7 @@ use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
+use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
 use crate::options::Options;
@@ -85,6 +86,7 @@ impl Master {
 
     /// Starts the workers and keeps them until a stop is asked for. Returns the exit code. To be awaited on a current-thread runtime with I/O and time enabled, from the thread that stays.
     pub async fn run(mut self, requests: Receiver<Request>) -> u8 {
+        let control_path = self.control_socket.path().to_path_buf();
         let acceptor = match self.control_socket.acceptor() {
             Ok(acceptor) => acceptor,
             Err(reason) => {
@@ -99,8 +101,9 @@ impl Master {
             name: std::mem::take(&mut self.name),
             here: std::mem::take(&mut self.here),
             read_again: self.read_again.take(),
-            control_path: self.control_socket.path().to_path_buf(),
+            control_path,
             acceptor,
+            control_upkeep: ControlUpkeep::default(),
             requests: Some(requests),
             listeners: std::mem::take(&mut self.listeners),
             workers: Workers::default(),
@@ -112,13 +115,15 @@ impl Master {
             facts: VecDeque::new(),
             started_at: clock::now(),
             accept_again_at: None,
+            look_at_memory_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };
+        event_loop.begin_watch();
         let code = event_loop.run().await;
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
-        // The name is given up before the connections end: whoever waits for their end finds it free.
-        drop(self);
+        // The name is given up before the connections end: whoever waits for their end finds it free. So the loop has its acceptor before them.
+        drop(self._pid_file);
         drop(event_loop);
         code
     }

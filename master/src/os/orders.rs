@@ -66,7 +66,20 @@ impl EventLoop {
             Ok(token) => token,
             Err(error) => return self.note(Event::SpawnFailed { worker: id, reason: format!("no random bytes for a token: {error}") }),
         };
-        let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, predecessors: 0, has_run: false };
+        let worker = Worker {
+            slot,
+            generation,
+            directory,
+            token,
+            stage: Stage::Hook,
+            pid: None,
+            connection: None,
+            sdk: None,
+            predecessors: 0,
+            has_run: false,
+            is_cut: false,
+            is_unfit: false,
+        };
         self.workers.insert(id, worker);
         if self.options_of(generation).before_fork.is_some() {
             self.hooks.enqueue(id);
@@ -119,6 +132,8 @@ impl EventLoop {
     }
 
     fn try_launch(&mut self, id: WorkerId) -> Result<(), String> {
+        // It has to find the control socket, and is to get listeners that serve.
+        self.check_sockets();
         let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         if let Some(gone) = place.instead_of {

@@ -5,7 +5,7 @@ use tracing::Level;
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
-use crate::core::{EndOfRestart, ExitStatus, GenerationId, Report, WhyGo, WorkerId};
+use crate::core::{EndOfRestart, ExitStatus, GenerationId, Recycle, Report, WhyGo, WorkerId};
 
 /// One log line. What is none is left out.
 #[derive(Debug)]
@@ -76,10 +76,23 @@ impl EventLoop {
                 if let Some(process) = self.workers.get_mut(*worker) {
                     process.has_run = true;
                 }
+                self.begin_to_watch_memory(*worker);
                 self.say(&Line::of(Level::INFO, "Worker listening", *worker));
             }
             Report::ClusterReady { workers } => self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") }),
             Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
+            Report::WorkerDue { worker, why } => {
+                let reason = match why {
+                    Recycle::Lifetime => "lifetime",
+                    Recycle::Memory => "memory",
+                    Recycle::Requests => "requests",
+                };
+                self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, "Worker due to be recycled", *worker) });
+            }
+            Report::WorkerBlocked { worker, silent_ms } => {
+                let reason = format!("no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0);
+                self.say(&Line { reason: Some(reason), ..Line::of(Level::WARN, "Worker is blocked, killing it", *worker) });
+            }
             Report::WorkerToldToGo { worker, why } => self.say_told_to_go(*worker, *why),
             Report::WorkerLeaving { worker } => self.say(&Line::of(Level::INFO, "Worker leaving", *worker)),
             Report::WorkerDisconnected { worker } => self.say(&Line::of(Level::INFO, "Worker disconnected", *worker)),
@@ -133,6 +146,11 @@ impl EventLoop {
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }
 
+    /// Somebody has broken a socket that is shared with the master.
+    pub(super) fn say_broken(&mut self, message: &'static str, reason: String) {
+        self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });
+    }
+
     /// Some of what was changed stays as it is.
     pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
         self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });
@@ -144,12 +162,13 @@ impl EventLoop {
             WhyGo::Request => "request",
             WhyGo::Stop => "stop",
             WhyGo::ScaleDown => "scale-down",
+            WhyGo::Recycle => "recycle",
             WhyGo::Leaving => "leaving",
             WhyGo::Lost => "lost",
         };
         let message = match why {
             _ if !self.has_run(worker) => "Start of worker cancelled",
-            WhyGo::Restart | WhyGo::Request | WhyGo::Lost => "Replacement worker available - disconnecting",
+            WhyGo::Restart | WhyGo::Request | WhyGo::Recycle | WhyGo::Lost => "Replacement worker available - disconnecting",
             WhyGo::Stop | WhyGo::ScaleDown | WhyGo::Leaving => "Worker told to go",
         };
         self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, message, worker) });

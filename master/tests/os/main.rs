@@ -7,6 +7,7 @@ mod idle;
 mod master;
 mod peer;
 mod reload;
+mod sockets;
 mod strangers;
 mod subscribers;
 mod worker_processes;

@@ -4,13 +4,15 @@
 const TEXT: &str = "a string";
 /// A length of time.
 const TIME: &str = "a string like \"30s\", \"1m30s\" or \"500ms\"";
+/// A length of time without end, or with one.
+const TIME_OR_NEVER: &str = "a string like \"30s\", or \"never\"";
 /// Several.
 const STRINGS: &str = "an array of strings";
 /// Yes or no.
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 24] = [
+pub(super) const KEYS: [(&str, &str); 28] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -21,9 +23,13 @@ pub(super) const KEYS: [(&str, &str); 24] = [
     ("start_timeout", TIME),
     ("kill_timeout", TIME),
     ("settle_time", TIME),
-    ("orphan_timeout", "a string like \"30s\", or \"never\""),
+    ("orphan_timeout", TIME_OR_NEVER),
     ("surge", "a share like \"25%\", a number, or \"all\""),
     ("restart_attempts", "a number"),
+    ("max_lifetime", TIME_OR_NEVER),
+    ("max_memory", "a string like \"512M\" or \"2G\", or \"never\""),
+    ("max_requests", "a number, or \"never\""),
+    ("heartbeat", TIME_OR_NEVER),
     ("keep_trying", SWITCH),
     ("ready_on", "\"listening\" or \"hello\""),
     ("restart_signal", "a string like \"SIGUSR2\""),

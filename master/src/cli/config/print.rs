@@ -71,6 +71,10 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         settle_time,
         surge,
         restart_attempts,
+        max_lifetime,
+        max_memory,
+        max_requests,
+        heartbeat,
         keep_trying,
         ready_on,
         name,
@@ -91,9 +95,13 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("start_timeout", Value::Set(time(*start_timeout))),
         ("kill_timeout", Value::Set(time(*kill_timeout))),
         ("settle_time", Value::Set(time(*settle_time))),
-        ("orphan_timeout", Value::Set(orphan_timeout.map_or(string("never"), time))),
+        ("orphan_timeout", Value::Set(orphan_timeout.map_or(never(), time))),
         ("surge", Value::Set(self::surge(*surge))),
         ("restart_attempts", Value::Set(restart_attempts.to_string())),
+        ("max_lifetime", Value::Set(max_lifetime.map_or(never(), time))),
+        ("max_memory", Value::Set(max_memory.map_or(never(), memory))),
+        ("max_requests", Value::Set(max_requests.map_or(never(), |requests| requests.to_string()))),
+        ("heartbeat", Value::Set(heartbeat.map_or(never(), time))),
         ("keep_trying", Value::Set(keep_trying.to_string())),
         (
             "ready_on",
@@ -156,6 +164,16 @@ fn time(duration: Duration) -> String {
     string(&text)
 }
 
+fn never() -> String {
+    string("never")
+}
+
+/// In the largest unit that leaves a whole number.
+fn memory(bytes: u64) -> String {
+    let (unit, shift) = [("G", 30), ("M", 20), ("K", 10)].into_iter().find(|(_, shift)| bytes.trailing_zeros() >= *shift).unwrap_or(("", 0));
+    string(&format!("{}{unit}", bytes >> shift))
+}
+
 fn surge(surge: Surge) -> String {
     match surge {
         Surge::Percent(percent) => string(&format!("{percent}%")),
@@ -214,7 +232,9 @@ mod tests {
             listen: Some(["8000", "a=[::1]:9000", "b=unix:/run/b=c.sock"].iter().map(|text| values::listen(text).unwrap()).collect()),
             dir: Some("/srv/app".into()),
             env: Some(vec![("A b".into(), "1".into()), ("A b".into(), "2".into())]),
-            orphan_timeout: Some(values::limit("never").unwrap()),
+            orphan_timeout: Some(values::orphan_timeout("never").unwrap()),
+            max_memory: Some(values::memory("1.5G").unwrap()),
+            max_requests: Some(values::requests("1000").unwrap()),
             kill_timeout: Some(Duration::from_millis(1_500)),
             ..Settings::default()
         };
