@@ -10,6 +10,8 @@ const { Worker } = require('./worker.js')
 /** Shared by every copy of this package in the process, so that one connects and the others get the same object. */
 const INSTANCE = Symbol.for('dutch-master-worker')
 const VARIABLES = ['DUTCH_MASTER_SOCKET', 'DUTCH_MASTER_TOKEN', 'DUTCH_MASTER_WORKER_ID', 'DUTCH_MASTER_SLOT']
+/** Optional features of the protocol: see heartbeat.js and max-requests.js. */
+const FEATURES = ['heartbeat', 'max-requests']
 /** How long Node's cluster child may take to disconnect when nothing of it is open. */
 const FINISH_MS = 1_000
 
@@ -48,7 +50,7 @@ function takeSettings() {
   if (!isMainThread || !process.env.DUTCH_MASTER_SOCKET) return undefined
   const [socket, token] = VARIABLES.map((name) => process.env[name])
   for (const name of VARIABLES) delete process.env[name]
-  return { socket, token: token ?? '', sdk: `node/${version}` }
+  return { socket, token: token ?? '', sdk: `node/${version}`, features: FEATURES }
 }
 
 function connect(settings) {

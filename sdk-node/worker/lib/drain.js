@@ -13,6 +13,8 @@ const { say } = require('./say.js')
 const IDLE_GRACE_MS = 5_000
 /** How often it is looked which connections are idle. */
 const SWEEP_MS = 100
+/** Reasons after which nobody else may be left who accepts from a shared listener. */
+const LAST = ['stop', 'orphaned']
 /** Where nobody else will accept: how many turns of the loop without a new connection mean that none is waiting. */
 const QUIET_TURNS = 3
 /** Where nobody else will accept: the longest that connections are accepted on; without a bound a constant stream of them would never end. */
@@ -56,7 +58,7 @@ class Drain {
     this.hurry(order.timeoutMs)
     this.#sweepLater()
     // The last worker of a listener is the last who can accept what waits in its queue, and of its own listeners it is the only one.
-    const isLast = (own) => own || order.reason === 'stop'
+    const isLast = (own) => own || LAST.includes(order.reason)
     this.#stopAccepting((own) => !isLast(own))
     this.#whenQuiet(() => {
       this.#stopAccepting(isLast)

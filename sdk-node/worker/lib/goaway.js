@@ -1,38 +1,15 @@
 'use strict'
-// The end of an HTTP/2 session: first a GOAWAY that rules out no stream, so that requests which are on their way are served, then the one that does.
-
-const { NGHTTP2_NO_ERROR } = require('node:http2').constants
-
-/** The highest stream that there can be: names none that would not be served. */
-const LAST_STREAM = 2 ** 31 - 1
-/** How long after the first GOAWAY requests may still arrive that were sent before it did: a long round trip. */
-const NOTICE_MS = 1_000
+// The end of an HTTP/2 session: a GOAWAY at the moment at which its client is least likely to be sending a request, and then its streams are finished.
 
 /**
- * Ends a session once its streams are finished. One that rests is served once more, as an HTTP/1 connection is, for which it has `graceMs`:
- * Node reads on after a GOAWAY only while there is a stream, so saying it now would lose a request that is on its way.
+ * Node has only the GOAWAY after which no new stream is served: a request that crosses it is refused, unprocessed, and clients may repeat it (RFC 9113, 6.8 and 8.7).
+ * A client that waits for a response does not send, so it is said while there is one to come: now, or for a session that rests with its next request, for which it has `graceMs`.
  */
 function endSession(session, graceMs) {
-  if (isOver(session)) return
-  if (hasStreams(session)) return giveNotice(session)
+  if (hasStreams(session)) return session.close()
   const timer = setTimeout(() => session.close(), graceMs)
-  session.once('stream', () => {
-    clearTimeout(timer)
-    giveNotice(session)
-  })
+  session.once('stream', () => session.close())
   session.once('close', () => clearTimeout(timer))
-}
-
-/** Before the response of the stream that there is, so that a client which waits for that knows. */
-function giveNotice(session) {
-  if (isOver(session)) return
-  session.goaway(NGHTTP2_NO_ERROR, LAST_STREAM)
-  const timer = setTimeout(() => session.close(), NOTICE_MS)
-  session.once('close', () => clearTimeout(timer))
-}
-
-function isOver(session) {
-  return session.closed || session.destroyed
 }
 
 /** Node keeps them under a symbol. */

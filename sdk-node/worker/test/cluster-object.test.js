@@ -26,7 +26,9 @@ test("at the end 'disconnect' of process and worker come once each, with everyth
     const seen = []
     const note = (who) => seen.push([who, process.connected, cluster.worker.isConnected(), cluster.worker.exitedAfterDisconnect])
     cluster.worker.on('disconnect', () => note('worker'))
-    process.on('disconnect', () => { note('process'); setImmediate(() => say('facts', { seen })) })`)
+    process.on('disconnect', () => note('process'))
+    process.on('SIGTERM', () => { say('facts', { seen }); process.exit() })
+    setInterval(() => {}, 60_000)`)
   pool.restart()
   const { seen } = await pool.hears('facts')
   assert.deepEqual(new Set(seen.map(String)), new Set(['worker,false,false,true', 'process,false,false,true']))

@@ -69,7 +69,7 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   const dir = mkdtempSync(join(tmpdir(), 'dm-'))
   if (uid) chownSync(dir, uid, uid)
   const script = resolve(__dirname, 'apps', app)
-  const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', '--node-sdk', sdk, '--settle-time', '1ms']
+  const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', ...(sdk ? ['--node-sdk', sdk] : []), '--settle-time', '1ms']
   const [command, args] = master ? [MASTER, ['start', ...common, ...options, script]] : [process.execPath, [...nodeArgs, script]]
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, uid, gid: uid, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
   const running = { child, dir, said: new Lines(), log: new Lines(), errors: new Lines() }

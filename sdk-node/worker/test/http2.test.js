@@ -68,23 +68,36 @@ async function slowWay(t, port) {
   return { port: way.address().port, hold: () => server.unpipe(client), release: () => server.pipe(client) }
 }
 
-test('the first GOAWAY rules out no stream: a request that was on its way is served', async (t) => {
+test('a session with open streams is told to go away at once, and its streams are finished', async (t) => {
   const { pool, port, go, drained } = await running(t, PLAIN)
+  const [session, other] = [await connect(t, `http://127.0.0.1:${port}`), await connect(t, `http://127.0.0.1:${port}`)]
+  const open = get(session, '/wait')
+  await pool.said.find(({ url }) => url === '/wait')
+  const goaway = once(session, 'goaway')
+  await go()
+  assert.equal((await bounded(goaway, 'GOAWAY'))[0], 0)
+  assert.equal(await get(other, '/go'), '200 ok')
+  assert.equal(await open, '200 waited')
+  await drained()
+})
+
+test('a request that crosses the GOAWAY is refused unprocessed, so that its client may repeat it', async (t) => {
+  const { pool, port, go } = await running(t, PLAIN)
   const way = await slowWay(t, port)
   const session = await connect(t, `http://127.0.0.1:${way.port}`)
   const open = get(session, '/wait')
   await pool.said.find(({ url }) => url === '/wait')
-  const goaways = []
-  session.on('goaway', (code, lastStream) => goaways.push([code, lastStream]))
   way.hold()
   await go()
-  // The worker has said its GOAWAY, and this client does not know it yet.
-  const late = get(session, '/go')
-  await pool.said.find(({ url }) => url === '/go')
+  // The worker has said it, and this client does not know yet.
+  const late = session.request({ ':path': '/late' }).on('error', () => {})
+  const other = await connect(t, `http://127.0.0.1:${port}`)
   way.release()
-  assert.deepEqual([await late, await open], ['200 ok', '200 waited'])
-  assert.deepEqual(goaways[0], [0, 2 ** 31 - 1])
-  await drained()
+  await bounded(once(late, 'close'), 'the end of the late stream')
+  assert.equal(late.rstCode, http2.constants.NGHTTP2_REFUSED_STREAM)
+  assert.ok(!pool.said.all.some(({ url }) => url === '/late'))
+  other.destroy()
+  open.catch(() => {})
 })
 
 for (const [name, before] of [['has not asked for anything yet', 0], ['rests', 1]]) {

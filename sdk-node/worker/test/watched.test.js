@@ -21,7 +21,7 @@ test('the SDK says what it can do', async (t) => {
 })
 
 test('heartbeats begin with the first listening, go on, and stop while the event loop is blocked', async (t) => {
-  const { heard } = await worker(t, { heartbeat_ms: 90 }, `
+  const { heard } = await worker(t, { heartbeat_ms: 30 }, `
     process.send('before')
     for (const start = Date.now(); Date.now() - start < 300; );
     worker.ready()
@@ -44,6 +44,18 @@ test('where none are wanted there are none', async (t) => {
   const { heard } = await worker(t, {}, `worker.ready(); setTimeout(() => process.send('later'), 300)`)
   await heard.find(({ json }) => json === '"later"')
   assert.ok(!heard.all.some(heartbeat))
+})
+
+test('a worker whose event loop is blocked is killed by the master and replaced, and one that works is not', async (t) => {
+  const pool = start(t, 'script.js', { options: ['--heartbeat', '1s'], env: { SDK, SCRIPT: `
+    const worker = require(process.env.SDK)
+    require('http').createServer().listen(0, () => worker.id === 1 && setTimeout(() => { for (;;); }, 50))` } })
+  const blocked = await pool.log.find(({ msg }) => msg === 'Worker is blocked, killing it')
+  assert.equal(blocked.workerId, 1)
+  const replacement = await pool.log.find(({ msg, workerId }) => msg === 'Worker listening' && workerId === 2)
+  pool.stop()
+  assert.equal(await pool.exits(), 0)
+  assert.equal(pool.log.all.filter(({ msg }) => msg === 'Worker is blocked, killing it').length, 1, JSON.stringify(replacement))
 })
 
 test('after as many answers as the master allows, over whatever HTTP, the worker asks once to be replaced', async (t) => {
