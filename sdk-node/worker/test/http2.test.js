@@ -7,7 +7,8 @@ const http2 = require('node:http2')
 const net = require('node:net')
 const { join } = require('node:path')
 const { test } = require('node:test')
-const { start, bounded } = require('./harness.js')
+const tls = require('node:tls')
+const { start, bounded, Client } = require('./harness.js')
 
 const PEM = join(__dirname, 'apps/localhost.pem')
 const SERVE = `
@@ -85,19 +86,16 @@ test('a request that crosses the GOAWAY is refused unprocessed, so that its clie
   const { pool, port, go } = await running(t, PLAIN)
   const way = await slowWay(t, port)
   const session = await connect(t, `http://127.0.0.1:${way.port}`)
-  const open = get(session, '/wait')
+  get(session, '/wait').catch(() => {}) // it ends with the test
   await pool.said.find(({ url }) => url === '/wait')
   way.hold()
   await go()
   // The worker has said it, and this client does not know yet.
   const late = session.request({ ':path': '/late' }).on('error', () => {})
-  const other = await connect(t, `http://127.0.0.1:${port}`)
   way.release()
-  await bounded(once(late, 'close'), 'the end of the late stream')
+  await bounded(new Promise((resolve) => late.once('close', resolve)), 'the end of the late stream')
   assert.equal(late.rstCode, http2.constants.NGHTTP2_REFUSED_STREAM)
   assert.ok(!pool.said.all.some(({ url }) => url === '/late'))
-  other.destroy()
-  open.catch(() => {})
 })
 
 for (const [name, before] of [['has not asked for anything yet', 0], ['rests', 1]]) {
@@ -122,6 +120,23 @@ test('a session that goes on resting is closed by the worker, without an error',
   session.on('error', (error) => assert.fail(error))
   await go()
   await once(session, 'close')
+  await drained()
+})
+
+test('HTTP/1 on the same port is drained as elsewhere', async (t) => {
+  const { port, go, drained } = await running(t, SECURE)
+  const [idle, unused] = await Promise.all([0, 1].map(async () => {
+    const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] })
+    t.after(() => socket.destroy())
+    await once(socket, 'secureConnect')
+    return new Client(socket)
+  }))
+  assert.equal((await idle.get('/').response()).body, 'ok')
+  await go()
+  for (const client of [idle, unused]) {
+    assert.deepEqual(await client.get('/').response(), { status: 200, connection: 'close', body: 'ok' })
+    assert.equal(await client.ended, 'end')
+  }
   await drained()
 })
 

@@ -9,7 +9,8 @@ const { join } = require('node:path')
 const { test } = require('node:test')
 const { start, freePort, SDK } = require('./harness.js')
 
-const MAJOR = Number(process.versions.node.split('.')[0])
+const [major, minor] = process.versions.node.split('.').map(Number)
+const HAS_REUSE_PORT = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
 
 async function worker(t, script, options) {
   const pool = start(t, 'script.js', { ...options, env: { SCRIPT: `const http = require('http'); const server = http.createServer((req, res) => res.end('ok'));\n${script}`, SDK, ...options?.env } })
@@ -83,7 +84,7 @@ test('exclusive: the second worker gets EADDRINUSE, as with any cluster', async 
   assert.deepEqual([code, syscall, pid === said.pid], ['EADDRINUSE', 'listen', false])
 })
 
-test('reusePort: each worker has a listener of its own on the port, and counts as running', { skip: MAJOR < 23 && 'this Node has no reusePort' }, async (t) => {
+test('reusePort: each worker has a listener of its own on the port, and counts as running', { skip: !HAS_REUSE_PORT && 'this Node has no reusePort' }, async (t) => {
   const port = await freePort()
   const { pool, said } = await worker(t, `server.listen({ port: ${port}, host: '127.0.0.1', reusePort: true }, () => say('facts'))`, { workers: 2 })
   await pool.said.find(({ event, pid }) => event === 'facts' && pid !== said.pid)

@@ -95,6 +95,16 @@ test('a release in which a platform is missing is refused by name', async (t) =>
   assert.deepEqual(readdirSync(dir).includes('out'), false)
 })
 
+test("the SDK's README names every file of tests, and its tables none that there is not", () => {
+  const readme = readFileSync(join(SDK, '../README.md'), 'utf8')
+  const there = readdirSync(__dirname).filter((name) => name.endsWith('.test.js')).map((name) => name.replace('.test.js', ''))
+  assert.deepEqual(there.filter((name) => !readme.includes(`\`${name}\``) && !readme.includes(`test/${name}.test.js`)), [])
+  const tables = [...readme.matchAll(/\| test \|\n\|[-|]+\|\n((?:\|.*\n)+)/g)].map(([, rows]) => rows.trim().split('\n'))
+  assert.equal(tables.length, 2)
+  const named = tables.flat().flatMap((row) => row.split(' | ').at(-1).match(/[a-z0-9-]+/g))
+  assert.deepEqual(named.filter((name) => !there.includes(name)), [])
+})
+
 test('license, workflow and lock file agree with the rest', () => {
   const read = (path) => readFileSync(join(ROOT, path), 'utf8')
   assert.equal(read('sdk-node/worker/LICENSE'), read('LICENSE'))
