@@ -45,14 +45,14 @@ class Drain {
     this.#done = done
     const concerns = (server) => servers.has(server)
     makeResponsesLast(concerns)
-    for (const [server, { sockets, sessions }] of servers) {
+    for (const [, { sockets, sessions }] of servers) {
       for (const socket of sockets) {
-        this.#take(server, socket)
+        this.#take(socket)
         if (socket._httpMessage) makeResponseLast(socket._httpMessage, concerns)
       }
       for (const session of sessions) endSession(session, IDLE_GRACE_MS)
     }
-    servers.on('connection', (socket, server) => this.#take(server, socket))
+    servers.on('connection', (socket) => this.#take(socket))
     servers.on('session', (session) => endSession(session, IDLE_GRACE_MS))
     servers.on('change', () => this.#check())
     this.hurry(order.timeoutMs)
@@ -97,8 +97,7 @@ class Drain {
   }
 
   /** Node ends an HTTP/1 connection by this after its last response; it is to end gently. */
-  #take(server, socket) {
-    if (isUpgraded(server, socket)) this.#tell(socket)
+  #take(socket) {
     const { destroySoon } = socket
     socket.destroySoon = () => {
       const request = socket.parser?.incoming
@@ -172,7 +171,6 @@ class Drain {
     this.#done = undefined
     clearTimeout(this.#sweepTimer)
     clearTimeout(this.#deadlineTimer)
-    for (const socket of this.#servers.datagramSockets) socket.close()
     done()
   }
 }

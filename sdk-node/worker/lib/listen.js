@@ -52,8 +52,7 @@ function requestOf({ address, port, addressType, flags, backlog, index, data }) 
     host: address ?? undefined,
     port: port ?? 0,
     ipv6Only: Boolean(flags & IPV6_ONLY),
-    // Only for port 0: with a fixed one a server that closes and listens again is to get the same listener.
-    index: port ? undefined : index,
+    index, // it means something for port 0 alone
     ...options,
   }
 }

@@ -33,7 +33,7 @@ class Readiness extends EventEmitter {
     this.#held = false
     const addresses = this.#waiting.splice(0)
     if (addresses.length > 0) addresses.forEach((address) => this.#tell(address))
-    else if (!this.#isReady) this.#tell()
+    else this.#tell()
   }
 
   #tell(address) {

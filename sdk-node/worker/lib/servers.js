@@ -1,7 +1,6 @@
 'use strict'
 // Every server of this process that listens, and its open connections.
 
-const net = require('node:net')
 const { EventEmitter } = require('node:events')
 
 /**
@@ -10,11 +9,9 @@ const { EventEmitter } = require('node:events')
 class Servers extends EventEmitter {
   /** net.Server → { sockets, sessions, own } */
   #servers = new Map()
-  #datagramSockets = new Set()
 
-  /** Adds a server, or a datagram socket, that listens or asks to. `own`: its listener is not the master's but this worker's alone. */
+  /** Adds a server that begins to listen. `own`: its listener is not the master's but this worker's alone. */
   add(server, { own }) {
-    if (!(server instanceof net.Server)) return this.#addTo(this.#datagramSockets, server)
     const known = this.#servers.get(server)
     if (known) known.own = own
     else this.#watch(server, { sockets: new Set(), sessions: new Set(), own })
@@ -24,7 +21,7 @@ class Servers extends EventEmitter {
     this.#servers.set(server, connections)
     const accept = (socket) => {
       this.#addTo(connections.sockets, socket)
-      this.emit('connection', socket, server)
+      this.emit('connection', socket)
     }
     // Over TLS the socket that requests come on takes the place of the one that was accepted.
     const secure = (socket) => {
@@ -50,10 +47,6 @@ class Servers extends EventEmitter {
   /** Entries [server, { sockets, sessions, own }]. */
   [Symbol.iterator]() {
     return this.#servers[Symbol.iterator]()
-  }
-
-  get datagramSockets() {
-    return [...this.#datagramSockets]
   }
 
   /** Connections that are open. */

@@ -1,5 +1,5 @@
 'use strict'
-// Notes every server that begins to listen, by the master or for itself. Two hooks where Node's own paths meet; nothing is hooked per connection or request.
+// Notes every server that begins to listen, by the master or for itself. Two hooks where Node's own paths meet; nothing is hooked per connection or request. Datagram sockets have no connections, and are closed by Node's own disconnect.
 
 const net = require('node:net')
 
@@ -12,15 +12,14 @@ function watchListen(cluster, servers, onReusePort) {
   const getServer = cluster._getServer
   cluster._getServer = function (server, ...rest) {
     asked.add(server)
-    servers.add(server, { own: false })
     return getServer.call(this, server, ...rest)
   }
 
   // Node's name for it since ever, kept "to avoid breaking code that wraps this method". Servers with `exclusive`, `reusePort` or a handle of the app's come this way alone.
   const setUp = net.Server.prototype._listen2
   net.Server.prototype._listen2 = function (address, port, addressType, backlog, fd, flags) {
-    const own = !asked.delete(this)
-    if (own) servers.add(this, { own })
+    const own = !(asked.delete(this) && this._handle)
+    servers.add(this, { own })
     if (own && flags & REUSE_PORT) this.once('listening', () => onReusePort(this))
     return setUp.apply(this, arguments)
   }

@@ -24,6 +24,7 @@ test('worker.process is process, and nothing has been said of going before the o
 test("at the end 'disconnect' of process and worker come once each, with everything that they promise", async (t) => {
   const pool = await worker(t, `
     const seen = []
+    process[Symbol.for('dutch-master-worker')].on('disconnect', () => seen.push(['order', process.connected, cluster.worker.isConnected(), cluster.worker.exitedAfterDisconnect]))
     const note = (who) => seen.push([who, process.connected, cluster.worker.isConnected(), cluster.worker.exitedAfterDisconnect])
     cluster.worker.on('disconnect', () => note('worker'))
     process.on('disconnect', () => note('process'))
@@ -31,8 +32,8 @@ test("at the end 'disconnect' of process and worker come once each, with everyth
     setInterval(() => {}, 60_000)`)
   pool.restart()
   const { seen } = await pool.hears('facts')
-  assert.deepEqual(new Set(seen.map(String)), new Set(['worker,false,false,true', 'process,false,false,true']))
-  assert.equal(seen.length, 2)
+  assert.deepEqual(new Set(seen.map(String)), new Set(['order,true,true,true', 'worker,false,false,true', 'process,false,false,true']))
+  assert.equal(seen.length, 3)
 })
 
 test('process.disconnect() and worker.disconnect() any number of times are one departure and no error', async (t) => {

@@ -114,12 +114,13 @@ for (const [name, before] of [['has not asked for anything yet', 0], ['rests', 1
 }
 
 test('a session that goes on resting is closed by the worker, without an error', async (t) => {
-  const { port, go, drained } = await running(t, SECURE)
+  // So that it is the grace that ends it, and not the timeout.
+  const { port, go, drained } = await running(t, SECURE, { options: ['--kill-timeout', '300s'] })
   const session = await connect(t, `https://127.0.0.1:${port}`)
   assert.equal(await get(session), '200 ok')
   session.on('error', (error) => assert.fail(error))
   await go()
-  await once(session, 'close')
+  await bounded(once(session, 'close'), 'its end')
   await drained()
 })
 

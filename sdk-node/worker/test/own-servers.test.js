@@ -32,9 +32,10 @@ async function running(t, listen, env = {}) {
 }
 
 const FACTS = `() => say('facts', { port: own.address().port })`
+const EXCLUSIVE = `own.listen({ port: 0, host: '127.0.0.1', exclusive: true }, ${FACTS})`
 
 for (const [name, listen] of [
-  ['exclusive', `own.listen({ port: 0, host: '127.0.0.1', exclusive: true }, ${FACTS})`],
+  ['exclusive', EXCLUSIVE],
   ['a handle', `{ const { TCP, constants } = process.binding('tcp_wrap'); const handle = new TCP(constants.SERVER); handle.bind('127.0.0.1', 0); own.listen(handle, ${FACTS}) }`],
 ]) {
   test(`${name}: a request in flight is finished, an idle connection served once more, and then it is closed`, async (t) => {
@@ -55,14 +56,19 @@ for (const [name, listen] of [
   })
 }
 
-test('what waits in its queue at the order is served, whatever the reason', async (t) => {
-  const gate = join(mkdtempSync(join(tmpdir(), 'dm-gate-')), 'open')
-  t.after(() => rmSync(dirname(gate), { recursive: true }))
-  const { pool, port, pid } = await running(t, `own.listen({ port: 0, host: '127.0.0.1', exclusive: true }, ${FACTS})`, { BLOCK_UNTIL: gate })
-  pool.restart()
-  await pool.said.find((line) => line.event === 'order' && line.pid === pid)
-  const waiting = await Promise.all(Array.from({ length: 30 }, () => Client.connect(t, port)))
-  writeFileSync(gate, '')
-  const answers = await Promise.all(waiting.map((client) => client.get('/').response()))
-  assert.deepEqual(new Set(answers.map(({ status, connection }) => `${status} ${connection}`)), new Set(['200 close']))
-})
+for (const [name, listen] of [
+  ['exclusive', EXCLUSIVE],
+  ['exclusive after the master refused', `own.once('error', () => ${EXCLUSIVE}).listen(1, '192.0.2.1')`],
+]) {
+  test(`${name}: what waits in its queue at the order is served, whatever the reason`, async (t) => {
+    const gate = join(mkdtempSync(join(tmpdir(), 'dm-gate-')), 'open')
+    t.after(() => rmSync(dirname(gate), { recursive: true }))
+    const { pool, port, pid } = await running(t, listen, { BLOCK_UNTIL: gate })
+    pool.restart()
+    await pool.said.find((line) => line.event === 'order' && line.pid === pid)
+    const waiting = await Promise.all(Array.from({ length: 30 }, () => Client.connect(t, port)))
+    writeFileSync(gate, '')
+    const answers = await Promise.all(waiting.map((client) => client.get('/').response()))
+    assert.deepEqual(new Set(answers.map(({ status, connection }) => `${status} ${connection}`)), new Set(['200 close']))
+  })
+}

@@ -75,6 +75,6 @@ test('after as many answers as the master allows, over whatever HTTP, the worker
   assert.ok(!heard.all.some(asks))
   await get2()
   assert.equal((await heard.find(asks)).reason, 'max-requests')
-  for (let n = 0; n < 9; n++) await get1()
+  for (let n = 0; n < 9; n++) await Promise.all([get1(), get2()])
   assert.equal(heard.all.filter(asks).length, 1)
 })
