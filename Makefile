@@ -47,7 +47,10 @@ test-rust: ## unit, property, model, vector and document tests
 	$(CARGO) test --workspace --exclude dutch-master-tests --locked
 	$(CARGO) build --workspace --all-targets --locked
 
-test-node: addon express ## the npm package, against the real master
+$(ADDON)/node_modules/.package-lock.json: $(ADDON)/package.json $(ADDON)/package-lock.json
+	cd $(ADDON) && npm ci --no-audit --no-fund --loglevel=error
+
+test-node: addon express $(ADDON)/node_modules/.package-lock.json ## the npm package, against the real master
 	$(CARGO) build --locked -p dutch-master
 	cd $(ADDON) && npm test --silent
 
@@ -64,4 +67,4 @@ model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 
 clean: ## remove what was built
 	$(CARGO) clean
-	rm -rf $(EXPRESS)/node_modules $(ADDON)/*.node
+	rm -rf $(EXPRESS)/node_modules $(ADDON)/node_modules $(ADDON)/*.node

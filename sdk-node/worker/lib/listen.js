@@ -2,7 +2,7 @@
 // A listen query of Node's cluster child becomes a `listen` of the protocol, and the descriptor that comes back a handle of Node's.
 
 const net = require('node:net')
-const { closeSync } = require('node:fs')
+const { chmodSync, closeSync, statSync } = require('node:fs')
 const { errno } = require('node:os').constants
 const { say } = require('./say.js')
 
@@ -34,6 +34,12 @@ function openHandle(session, query, answer) {
       session.close(reply.key)
       return answer({ errno: handle, data: query.data })
     }
+    const refused = permit(query)
+    if (refused) {
+      handle.close()
+      session.close(reply.key)
+      return answer({ errno: refused, data: query.data })
+    }
     answer({ errno: 0, key: reply.key, data: parse(reply.data), handle })
   })
 }
@@ -46,8 +52,7 @@ function requestOf({ address, port, addressType, flags, backlog, index, data }) 
     host: address ?? undefined,
     port: port ?? 0,
     ipv6Only: Boolean(flags & IPV6_ONLY),
-    // Only for port 0: with a fixed one a server that closes and listens again is to get the same listener.
-    index: port ? undefined : index,
+    index, // it means something for port 0 alone
     ...options,
   }
 }
@@ -67,6 +72,18 @@ function handleOf(addressType, fd) {
     return net._createServerHandle(null, null, null, fd)
   } finally {
     process.noDeprecation = before
+  }
+}
+
+/** `readableAll` and `writableAll`: the socket's file is for every user. Returns an errno where that fails. */
+function permit({ addressType, address, readableAll, writableAll }) {
+  const more = (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0)
+  if (addressType !== -1 || more === 0) return 0
+  try {
+    chmodSync(address, statSync(address).mode | more)
+    return 0
+  } catch (error) {
+    return error.errno
   }
 }
 
