@@ -15,6 +15,9 @@ use crate::harness::{binary, repository, send, with_folder};
 /// How long a master may take to stop, before what is left is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the workers' reports go, in the folder of the pool.
+const PIPE: &str = "reports";
+
 /// Who keeps the workers running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
@@ -76,7 +79,7 @@ impl Pool {
     #[must_use]
     pub fn start_with(host: Host, app: App, workers: usize, options: &[&str]) -> Pool {
         let folder = tempfile::Builder::new().prefix("dm").tempdir_in("/tmp").expect("a temporary folder can be made");
-        let pipe = folder.path().join("reports");
+        let pipe = folder.path().join(PIPE);
         let mut reports = Reports::new(&pipe);
         let mut command = command(host, app, workers, options);
         command.env_remove("DUTCH_MASTER_SOCKET").env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", folder.path()).env(VARIABLE, &pipe);
@@ -107,6 +110,14 @@ impl Pool {
     pub fn control(&self, words: &[&str]) {
         let output = Command::new(binary("dutch-master")).args(words).env("XDG_RUNTIME_DIR", self.folder.path()).output().expect("a command can be run");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The trivial worker, on its own, reporting as the others do.
+    #[must_use]
+    pub fn bare_worker(&self) -> Command {
+        let mut command = Command::new(binary("bench-trivial"));
+        command.env(VARIABLE, self.folder.path().join(PIPE)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
     }
 
     fn processes(&self) -> Vec<i32> {

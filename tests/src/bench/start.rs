@@ -16,6 +16,9 @@ const WORKERS: usize = 16;
 /// A worker that had run that long is replaced without delay, however many others crashed.
 const LASTED: Duration = Duration::from_millis(10_500);
 
+/// What the machine still does for the last one must not delay the next.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// From the start of the master to 16 ready workers, against the launcher's.
 pub fn run(effort: Effort) {
     println!("\nFrom the start of the master to {WORKERS} ready workers of a trivial program, against the launcher\n");
@@ -44,9 +47,21 @@ pub fn run_crash(_effort: Effort) {
         let first = pool.reports.wait(Stage::First, 1)[0].at;
         times.push(milliseconds(first.saturating_sub(killed)));
         let _ready = pool.reports.wait(Stage::Ready, 1);
-        // What the machine still does for the last one must not delay the next.
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(PAUSE);
     }
-    let (least, most) = spread(&times);
-    print(&format!("median of {WORKERS}"), &format!("{:.2} ms ({least:.2} to {most:.2})", median(&times)), "expected below 2 ms");
+    let spawned: Vec<f64> = (0..WORKERS).map(|_| spawn(&mut pool)).collect();
+    let show = |times: &[f64]| format!("{:.2} ms ({:.2} to {:.2})", median(times), spread(times).0, spread(times).1);
+    print(&format!("median of {WORKERS}"), &show(&times), "expected below 2 ms");
+    print("of that, what the start of the program takes by itself", &show(&spawned), "");
+}
+
+/// Starts the same program with nobody around it.
+fn spawn(pool: &mut Pool) -> f64 {
+    let before = now();
+    let mut child = pool.bare_worker().spawn().expect("a program can be started");
+    let first = pool.reports.wait(Stage::First, 1)[0].at;
+    let _ready = pool.reports.wait(Stage::Ready, 1);
+    child.kill().and_then(|()| child.wait()).expect("it ends");
+    thread::sleep(PAUSE);
+    milliseconds(first.saturating_sub(before))
 }
