@@ -7,7 +7,7 @@ MASTER := target/release/dutch-master
 ADDON := sdk-node/worker
 EXPRESS := examples/express
 
-.PHONY: help run build addon express test lint fmt test-rust test-node test-real load model clean
+.PHONY: help run build addon express test lint fmt test-rust test-node test-real load bench model clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,10 @@ test-real: addon express ## real processes: the promises of the README
 load: addon express ## the load test at length: 20 rolling restarts each, and the control that shows failures (ten minutes)
 	$(CARGO) build --workspace --bins --locked
 	target/debug/load 20 50
+
+bench: addon express ## measure against an inherited listener and Node's cluster (fifteen minutes; BENCH_QUICK=1: two)
+	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
+	target/release/bench
 
 model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture

@@ -36,14 +36,23 @@ impl EventLoop {
         };
         let is_allowed = connection.peer.is_allowed();
         // The oldest makes room: whoever has something to say says it at once, and must not be kept out by those who say nothing.
-        let strangers = self.connections_that(|connection| connection.hello_by().is_some());
-        if let Some(oldest) = strangers.first().filter(|_| is_allowed && strangers.len() >= STRANGERS_MAX) {
-            self.end(*oldest, &refused(codes::LIMIT, format!("{STRANGERS_MAX} connections have not said hello")));
+        if is_allowed {
+            self.make_room_for_a_stranger();
         }
         self.last_connection += 1;
         self.connections.insert(self.last_connection, connection);
         if !is_allowed {
             self.end(self.last_connection, &refused(codes::FORBIDDEN, "this user may not speak to this master"));
+        }
+    }
+
+    fn make_room_for_a_stranger(&mut self) {
+        let strangers = self.connections_that(|connection| connection.hello_by().is_some());
+        let Some(oldest) = strangers.first().copied().filter(|_| strangers.len() >= STRANGERS_MAX) else { return };
+        // A large pool's workers come faster than they are heard: this one may have said hello already.
+        self.hear(oldest, 1);
+        if self.connections.get(&oldest).is_some_and(|connection| connection.hello_by().is_some()) {
+            self.end(oldest, &refused(codes::LIMIT, format!("{STRANGERS_MAX} connections have not said hello")));
         }
     }
 

@@ -19,6 +19,7 @@ pub use exclusive::exclusive;
 pub use http::{Client, get};
 pub use log::{Line, Log};
 pub use master::{Master, send};
+pub(crate) use process::with_folder;
 pub use process::{Usage, is_alive, usage};
 pub use releases::Releases;
 pub use start::{GOOD, Start};

@@ -36,7 +36,7 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 /// The processes that were started with this folder somewhere in their environment.
-pub(super) fn with_folder(folder: &Path) -> Vec<i32> {
+pub(crate) fn with_folder(folder: &Path) -> Vec<i32> {
     let folder = folder.as_os_str().as_encoded_bytes();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.windows(folder.len()).any(|part| part == folder))).collect()
