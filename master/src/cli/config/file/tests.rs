@@ -45,6 +45,10 @@ fn every_option_can_be_given() {
         orphan_timeout = "never"
         surge = "all"
         restart_attempts = 5
+        max_lifetime = "1d"
+        max_memory = "512M"
+        max_requests = 1000
+        heartbeat = "10s"
         keep_trying = true
         ready_on = "hello"
         restart_signal = "USR1"
@@ -79,6 +83,10 @@ fn every_option_can_be_given() {
             orphan_timeout: None,
             surge: Surge::All,
             restart_attempts: 5,
+            max_lifetime: Some(values::duration("24h").unwrap()),
+            max_memory: Some(512 << 20),
+            max_requests: Some(1_000),
+            heartbeat: Some(values::duration("10s").unwrap()),
             keep_trying: true,
             ready_on: dutch_master::options::ReadyOn::Hello,
             restart_signal: "SIGUSR1".into(),
