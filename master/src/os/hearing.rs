@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use dutch_master_protocol::env;
-use dutch_master_protocol::limits::HELLO_TIMEOUT_MS;
+use dutch_master_protocol::limits::{HELLO_TIMEOUT_MS, JSON_MAX};
 use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, Role as Speaker, VERSION, Welcome, codes};
 use tracing::{debug, warn};
 
@@ -167,6 +167,9 @@ impl EventLoop {
             FromWorker::Close(close) => {
                 self.listeners.closed(worker, &close.key);
                 return Ok(());
+            }
+            FromWorker::Message(message) if message.json.len() > JSON_MAX => {
+                return Err(refused(codes::TOO_LARGE, format!("a message of {} bytes; the limit is {JSON_MAX}", message.json.len())));
             }
             FromWorker::Message(message) => {
                 debug!(workerId = worker, json = message.json, "Message from worker");
