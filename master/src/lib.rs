@@ -18,5 +18,5 @@ pub mod options;
 mod os;
 
 pub use options::Options;
-pub use os::runtime_dir;
 pub use os::{FIXED_KEYS, Master, Request, Reread, StartError, working_directory};
+pub use os::{runtime_dir, trial};

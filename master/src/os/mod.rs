@@ -30,6 +30,7 @@ pub mod runtime_dir;
 mod snapshots;
 mod socket_file;
 mod spawn;
+pub mod trial;
 mod workers;
 
 pub use error::StartError;

@@ -10,7 +10,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 24] = [
+pub(super) const KEYS: [(&str, &str); 25] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -26,6 +26,7 @@ pub(super) const KEYS: [(&str, &str); 24] = [
     ("restart_attempts", "a number"),
     ("keep_trying", SWITCH),
     ("ready_on", "\"listening\" or \"hello\""),
+    ("adapt", "\"accept\", \"notify\" or a string like \"delay:2s\""),
     ("restart_signal", "a string like \"SIGUSR2\""),
     ("name", TEXT),
     ("socket", TEXT),
