@@ -46,6 +46,8 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// File that receives the master's pid.
     pub pid_file: Option<PathBuf>,
+    /// The `node` that runs the worker, whatever the worker's name ends with; `None`: a script is run by the one in PATH. For embedding programs alone.
+    pub node: Option<PathBuf>,
     /// Arguments for `node` itself.
     pub node_args: Vec<String>,
     /// Where the Node SDK is; `None`: looked for.
@@ -75,6 +77,7 @@ impl Options {
             name: None,
             socket: None,
             pid_file: None,
+            node: None,
             node_args: Vec::new(),
             node_sdk: None,
         }

@@ -1,7 +1,6 @@
 //! The command line: it reads arguments, speaks to people, and asks the library or a running master to do the work.
 
 mod args;
-mod client;
 mod commands;
 mod config;
 mod exit;
@@ -23,6 +22,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dutch_master::client;
 
 use self::args::{Command, CommandLine};
 use self::exit::Failure;

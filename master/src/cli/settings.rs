@@ -175,6 +175,7 @@ impl Settings {
             name: self.name,
             socket: self.socket,
             pid_file: self.pid_file,
+            node: defaults.node,
             node_args: self.node_args.iter().flatten().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
             node_sdk: self.node_sdk,
         })

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::unconstrained;
 use tracing::warn;
 
+use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::control::Clients;
@@ -45,6 +46,10 @@ pub(super) struct EventLoop {
     pub(super) control_path: PathBuf,
     pub(super) acceptor: Acceptor,
     pub(super) requests: Option<Receiver<Request>>,
+    pub(super) callbacks: Callbacks,
+    pub(super) evaluation: Evaluation,
+    /// As the embedding program said last.
+    pub(super) surroundings: Option<Surroundings>,
     pub(super) listeners: Listeners,
     pub(super) workers: Workers,
     pub(super) hooks: Hooks,
@@ -69,6 +74,7 @@ enum Ready {
     Sendable(ConnectionId),
     Exited(WorkerId),
     HookEnded,
+    Evaluated,
     Time,
 }
 
@@ -85,6 +91,9 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                if self.exit_code.is_some() {
+                    break;
+                }
             }
             // One that always has something to say must not keep the runtime from noticing the others.
             tokio::task::yield_now().await;
@@ -154,6 +163,7 @@ impl EventLoop {
             add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        add(self.evaluation.poll(cx).is_ready(), Ready::Evaluated);
         if let Some(requests) = &mut self.requests
             && let Poll::Ready(request) = requests.poll_recv(cx)
         {
@@ -170,6 +180,7 @@ impl EventLoop {
             Ready::Sendable(id) => self.flush(id),
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
+            Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
     }
@@ -178,7 +189,7 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at].into_iter().flatten().min()
+        [core, hello, self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at].into_iter().flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -193,6 +204,7 @@ impl EventLoop {
             self.worker_exited(worker);
         }
         self.hook_ended();
+        self.evaluation_ended();
     }
 
     /// Handles the deadlines that have come.
@@ -201,6 +213,7 @@ impl EventLoop {
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.evaluation_expired(now);
         if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
             self.note(Event::DeadlineReached);
         }

@@ -80,15 +80,13 @@ impl Program {
         let here = directory.join(worker);
         let args = options.args.iter().map(OsString::from);
         let search_path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(USUAL_PATH), OsString::as_os_str);
-        if is_script(worker) {
+        if options.node.is_some() || is_script(worker) {
             return match () {
+                // The one that was named looks for the module itself, as `require` does.
+                () if options.node.is_some() && is_module(&here) => Program::of_node(options, here, options.node.clone(), args),
                 () if !here.exists() => Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() }),
                 () if !here.is_file() || access(&here, AccessFlags::R_OK).is_err() => Err(ProgramError::NotReadable { path: here }),
-                () => {
-                    let runner = node::find(options, &here, &find_in(search_path, directory, OsStr::new("node")))?;
-                    let args = runner.args.into_iter().chain([here.into_os_string()]).chain(args).collect();
-                    Ok(Program { path: runner.node, args, is_node: true })
-                }
+                () => Program::of_node(options, here, find_in(search_path, directory, OsStr::new("node")), args),
             };
         }
         // A file of that name in the directory comes first: `start app` means ./app.
@@ -105,6 +103,22 @@ impl Program {
             Some(path) => Ok(Program { path, args: args.collect(), is_node: false }),
         }
     }
+
+    fn of_node(options: &Options, script: PathBuf, node: Option<PathBuf>, args: impl Iterator<Item = OsString>) -> Result<Program, ProgramError> {
+        let runner = node::find(options, &script, &node)?;
+        let args = runner.args.into_iter().chain([script.into_os_string()]).chain(args).collect();
+        Ok(Program { path: runner.node, args, is_node: true })
+    }
+}
+
+/// Whether `require` would look there: a file, with or without its ending, or a folder that is a module.
+fn is_module(path: &Path) -> bool {
+    let with = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    path.is_file() || [".js", ".json", ".node", "/package.json", "/index.js"].into_iter().any(|ending| with(ending).is_file())
 }
 
 /// Whether Node runs it.
