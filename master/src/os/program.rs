@@ -218,4 +218,18 @@ mod tests {
         assert_eq!(program, Program { path: node, args: expected, is_node: true });
         assert!(matches!(folder.find(&options, Some("/nowhere")), Err(ProgramError::Node(NodeError::NotFound))));
     }
+
+    #[test]
+    fn a_node_that_was_named_runs_every_module_whatever_its_name() {
+        let folder = Folder::new("named");
+        folder.file("node_modules/dutch-master-worker/preload.js", 0o644);
+        for (worker, file) in [("app", "app.js"), ("bin/www", "bin/www"), ("service", "service/index.js")] {
+            folder.file(file, 0o644);
+            let options = Options { node: Some("/usr/bin/node".into()), ..Options::new(worker) };
+            let program = folder.find(&options, None).unwrap();
+            assert_eq!((program.path.to_str(), program.args.last()), (Some("/usr/bin/node"), Some(&folder.0.join(worker).into_os_string())));
+        }
+        let options = Options { node: Some("/usr/bin/node".into()), ..Options::new("nonesuch") };
+        assert!(matches!(folder.find(&options, None), Err(ProgramError::NoSuchFile { .. })));
+    }
 }
