@@ -217,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn an_adapted_program_is_run_by_this_one() {
+        let folder = Folder::new("adapted");
+        let program = folder.file("bin/service", 0o755);
+        let options = Options { args: vec!["--fd".into(), "{fd}".into()], adapt: Some("notify".into()), ..Options::new("service") };
+        let found = folder.find(&options, Some("bin")).unwrap();
+        let expected: Vec<OsString> = vec!["adapt".into(), "--ready-on".into(), "notify".into(), "--".into(), program.into(), "--fd".into(), "{fd}".into()];
+        assert_eq!(found, Program { path: std::env::current_exe().unwrap(), args: expected, is_node: false });
+        assert!(folder.find(&Options { adapt: Some("accept".into()), ..Options::new("nonesuch") }, Some("bin")).is_err());
+    }
+
+    #[test]
     fn a_script_is_run_by_node_with_the_sdk_preloaded() {
         let folder = Folder::new("script");
         let node = folder.file("bin/node", 0o755);

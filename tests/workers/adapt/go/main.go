@@ -29,7 +29,10 @@ func main() {
 		time.Sleep(time.Duration(ms) * time.Millisecond)
 		io.WriteString(w, "hello")
 	})
-	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", r.Header.Get("Content-Length"))
+		io.Copy(w, r.Body)
+	})
 	server := &http.Server{}
 	if len(os.Args) > 1 && os.Args[1] == "--no-keep-alive" {
 		server.SetKeepAlivesEnabled(false)
