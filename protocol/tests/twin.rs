@@ -148,7 +148,7 @@ fn sorted(mut names: Vec<&str>) -> Vec<&str> {
 
 type Fields = fn() -> &'static [&'static str];
 
-const DECLARED: [(&str, Fields); 28] = [
+const DECLARED: [(&str, Fields); 30] = [
     ("6.1 hello", fields::<message::Hello>),
     ("6.2 listen", fields::<message::Listen>),
     ("6.3 close", fields::<message::Close>),
@@ -175,6 +175,8 @@ const DECLARED: [(&str, Fields); 28] = [
     ("7.7 accepted", fields::<control::Accepted>),
     ("7.8 progress", fields::<control::Progress>),
     ("7.9 done", fields::<control::Done>),
+    ("7.10 metrics", fields::<control::Metrics>),
+    ("7.11 metrics-text", fields::<control::MetricsText>),
     ("address", fields::<message::Address>),
     ("resume", fields::<message::Resume>),
 ];
