@@ -30,8 +30,10 @@ func main() {
 		io.WriteString(w, "hello")
 	})
 	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", r.Header.Get("Content-Length"))
-		io.Copy(w, r.Body)
+		// A body cannot be read any more once the response has begun.
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body)
 	})
 	server := &http.Server{}
 	if len(os.Args) > 1 && os.Args[1] == "--no-keep-alive" {
