@@ -54,6 +54,7 @@ test('fault: a replacement that never listened blocked every later restart', asy
   running.signal('SIGUSR2')
   assert.equal((await running.logs('Restart superseded')).generation, 2)
   assert.equal((await running.logs('Restart complete')).generation, 3)
+  await running.log.next((line) => line.msg === 'Worker disconnected' && line.workerId === 1, 'the end of the old one')
   assert.ok((await get(port)).body.id > 2)
 })
 

@@ -5,7 +5,7 @@ const assert = require('node:assert/strict')
 const { renameSync, symlinkSync, writeFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { test } = require('node:test')
-const { folder, get, run } = require('./harness.js')
+const { eventually, folder, get, run } = require('./harness.js')
 
 /** master.js beside two releases, of which \`current\` is the first. */
 function shop(t, { workers = 2, ...options } = {}) {
@@ -30,6 +30,7 @@ test('a restart follows the link that beforeFork goes to, and asks for the numbe
   master.signal('SIGUSR2')
   assert.equal((await master.logs('Restart requested')).signal, 'SIGUSR2')
   await master.logs('Restart complete')
+  for (let old = 1; old <= 2; old++) await master.logs('Worker disconnected')
   assert.equal((await get(port)).body.cwd, join(master.dir, 'releases/2'))
   assert.equal(master.count('Worker listening'), 5)
   master.signal('SIGTERM')
@@ -69,8 +70,8 @@ test('an error that a domain catches is answered, and the worker replaced while 
   assert.deepEqual(await get(port, '/broken'), { status: 500, body: 'sorry' })
   assert.equal((await master.logs('Worker dying')).workerId, id)
   assert.equal((await master.log.next((line) => line.msg === 'Replacement worker available - disconnecting' && line.workerId === id, 'the order to go')).reason, 'request')
-  // The order is on its way when it is logged: until it has come, the old one still accepts.
-  while ((await get(port)).body.id === id);
+  // It accepts until the order has reached it.
+  await eventually('the new worker answers', async () => (await get(port)).body.id !== id)
   assert.equal((await slow).body.id, id)
   assert.equal((await master.log.next((line) => line.msg === 'Worker exited' && line.workerId === id, 'its end')).signal, 'SIGTERM')
 })
