@@ -21,7 +21,9 @@ pub mod core;
 pub mod memory;
 pub mod options;
 mod os;
+mod told;
 
 pub use options::Options;
 pub use os::{Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, StartError, Surroundings, remedy, working_directory};
 pub use os::{runtime_dir, trial};
+pub use told::{Chain, Fields};

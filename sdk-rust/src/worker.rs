@@ -201,7 +201,8 @@ impl Worker {
 
     /// Counts a request that was answered. When there have been [`max_requests`](Self::max_requests), it asks to be recycled. [`http::serve`](crate::http::serve) counts by itself.
     pub fn answered(&self) {
-        if self.max_requests() == Some(self.answered.fetch_add(1, Ordering::Relaxed) + 1) {
+        // Without a limit nothing is counted: every response comes this way.
+        if self.max_requests().is_some_and(|limit| self.answered.fetch_add(1, Ordering::Relaxed) + 1 == limit) {
             self.request_restart(Some(MAX_REQUESTS_REASON));
         }
     }

@@ -85,7 +85,7 @@ fn a_worker_killed_while_running_is_replaced_at_once() {
     let before = master.status().pids();
     let killed = Instant::now();
     send(before[0], SIGKILL);
-    assert_eq!(await_exit(&master, before[0]).field("signal").and_then(|signal| signal.as_str()), Some("SIGKILL"));
+    assert_eq!(await_exit(&master, before[0]).text("signal"), Some("SIGKILL"));
     let _replacement = master.await_log("Worker listening");
     assert!(killed.elapsed() < Duration::from_millis(900), "the first failure costs no delay, but this took {:?}", killed.elapsed());
     let after = master.status().pids();
@@ -123,7 +123,7 @@ fn a_worker_that_ignores_the_order_and_sigterm_is_killed_at_the_deadline_with_it
     master.restart();
     let exit = master.await_log("Worker exited");
     let took = exit.at - ordered;
-    assert_eq!(exit.field("signal").and_then(|signal| signal.as_str()), Some("SIGKILL"));
+    assert_eq!(exit.text("signal"), Some("SIGKILL"));
     assert!((Duration::from_millis(1_000)..Duration::from_millis(2_500)).contains(&took), "killed after {took:?}");
     assert!(old.iter().all(|pid| !is_alive(*pid)), "{}", master.log());
     // At the end again, and then it was no clean stop.
@@ -147,7 +147,7 @@ fn a_worker_whose_connection_ends_while_it_lives_is_replaced_and_then_told_to_go
     releases.add("v1", GOOD);
     let _lost = master.await_log("Worker disconnection was unexpected");
     let _replacement = master.await_log("Worker listening");
-    assert_eq!(await_exit(&master, before[0]).field("signal").and_then(|signal| signal.as_str()), Some("SIGTERM"));
+    assert_eq!(await_exit(&master, before[0]).text("signal"), Some("SIGTERM"));
     assert_ne!(master.status().pids(), before);
     master.stop();
 }
@@ -171,7 +171,7 @@ fn a_worker_that_asks_gets_one_replacement_and_then_goes() {
     let before = master.status().pids();
     releases.add("v1", GOOD);
     let _asked = master.await_log("Worker dying");
-    assert_eq!(await_exit(&master, before[0]).field("signal").and_then(|signal| signal.as_str()), Some("SIGTERM"));
+    assert_eq!(await_exit(&master, before[0]).text("signal"), Some("SIGTERM"));
     assert_eq!(master.log().count("Creating new worker"), 2, "{}", master.log());
     master.stop();
 }

@@ -72,7 +72,7 @@ impl OneBad {
             good.display()
         );
         let master = Start::new("/bin/sh").arg("-c").arg(script).option("-n", "3").option("--settle-time", "0s").option("--kill-timeout", "6s").ready();
-        OneBad { before: usage_at_rest(&master), master, files }
+        OneBad { before: master.usage_at_rest(), master, files }
     }
 
     /// Lets it happen.
@@ -88,20 +88,9 @@ impl OneBad {
     }
 }
 
-/// What the master uses when it does not change any more.
-fn usage_at_rest(master: &Master) -> Usage {
-    loop {
-        let before = master.usage();
-        thread::sleep(Duration::from_millis(100));
-        if master.usage() == before {
-            return before;
-        }
-    }
-}
-
 #[track_caller]
 fn assert_as_before(what: &str, before: Usage, master: &Master) {
-    let after = usage_at_rest(master);
+    let after = master.usage_at_rest();
     println!("{what}: before {before:?}, after {after:?}");
     assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads), "{what}\n{}", master.log());
     let outbox = if what.starts_with("deaf") { OUTBOX_KIB } else { 0 };
@@ -134,7 +123,7 @@ fn strangers_of_every_kind_are_cut_and_harm_nobody() {
     let environment = String::from_utf8_lossy(&environment).into_owned();
     let token = environment.split('\0').find_map(|variable| variable.strip_prefix(env::TOKEN)?.strip_prefix('=')).map(str::to_owned);
     assert!(token.is_some());
-    let before = usage_at_rest(&master);
+    let before = master.usage_at_rest();
     let loads = Loads::start(&master);
     loads.await_ok(100);
     type Offence<'a> = (&'a str, &'a dyn Fn(&mut UnixStream));

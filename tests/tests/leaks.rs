@@ -1,25 +1,11 @@
 //! What the master uses does not grow, however often it replaces its workers.
 #![allow(clippy::print_stdout)] // the numbers are worth seeing
 
-use std::thread;
-use std::time::Duration;
-
-use dutch_master_tests::harness::{GOOD, Master, Releases, Start, Usage, exclusive, send};
+use dutch_master_tests::harness::{GOOD, Releases, Start, Usage, exclusive, send};
 use nix::sys::signal::Signal::SIGKILL;
 
 /// What the allocator may keep at one time and not at another: a thousand restarts were seen to differ by less.
 const RESIDENT_NOISE_KIB: usize = 256;
-
-/// What it uses when it is at rest, with the connection of the last command closed on its side as well.
-fn usage_at_rest(master: &Master) -> Usage {
-    loop {
-        let before = master.usage();
-        thread::sleep(Duration::from_millis(100));
-        if master.usage() == before {
-            return before;
-        }
-    }
-}
 
 #[track_caller]
 fn assert_no_growth(early: Usage, late: Usage) {
@@ -40,7 +26,7 @@ fn after_a_hundred_restarts_the_master_uses_what_it_used_after_ten() {
                 let _old = master.await_log("Worker exited");
             }
         }
-        usage_at_rest(&master)
+        master.usage_at_rest()
     };
     assert_no_growth(usage_after(10), usage_after(90));
     master.stop();
@@ -62,7 +48,7 @@ fn crashes_and_restarts_that_are_given_up_leave_nothing_behind_in_the_master() {
             let _killed = master.await_log("Worker exited");
             let _replacement = master.await_log("Worker listening");
         }
-        usage_at_rest(&master)
+        master.usage_at_rest()
     };
     assert_no_growth(usage_after(5), usage_after(45));
     master.stop();

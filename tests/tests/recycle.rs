@@ -10,7 +10,7 @@ fn workers(limit: &str, value: &str) -> Master {
 /// The reasons for which workers were due, in order.
 fn reasons(master: &Master) -> Vec<String> {
     let due = master.log().entries("Worker due to be recycled");
-    due.iter().map(|line| line.field("reason").and_then(|reason| reason.as_str()).unwrap_or_default().to_owned()).collect()
+    due.iter().map(|line| line.text("reason").unwrap_or_default().to_owned()).collect()
 }
 
 /// Under load four workers go, and others have come before them.
@@ -48,7 +48,7 @@ fn a_worker_that_takes_too_much_memory_is_recycled_and_the_others_stay() {
     let master = workers("--max-memory", "64M");
     assert_eq!(get(master.address(), "/leak?mib=100"), "Gone\n");
     let due = master.await_log("Worker due to be recycled");
-    assert_eq!(due.field("reason").and_then(|reason| reason.as_str()), Some("memory"));
+    assert_eq!(due.text("reason"), Some("memory"));
     while master.await_log("Worker exited").worker_pid() != due.worker_pid() {}
     assert_eq!(reasons(&master), ["memory"], "{}", master.log());
     assert_eq!(master.log().count("Worker listening"), 3, "{}", master.log());
@@ -61,10 +61,10 @@ fn a_blocked_worker_is_killed_and_replaced_and_the_log_says_for_how_long_it_was_
     let master = workers("--heartbeat", "1s");
     assert_eq!(get(master.address(), "/block"), "Soon\n");
     let blocked = master.await_log("Worker is blocked, killing it");
-    let reason = blocked.field("reason").and_then(|reason| reason.as_str()).unwrap_or_default().to_owned();
+    let reason = blocked.text("reason").unwrap_or_default().to_owned();
     assert!(reason.starts_with("no heartbeat for 1."), "{reason}");
     let exited = master.await_log("Worker exited");
-    assert_eq!((exited.worker_pid(), exited.field("signal").and_then(|signal| signal.as_str())), (blocked.worker_pid(), Some("SIGKILL")));
+    assert_eq!((exited.worker_pid(), exited.text("signal")), (blocked.worker_pid(), Some("SIGKILL")));
     while master.log().count("Worker listening") < 3 {
         let _replacement = master.await_log("Worker listening");
     }

@@ -22,7 +22,7 @@ fn sigterm_and_sigint_stop_gracefully() {
         let master = Start::test_worker(GOOD).ready();
         let started = Instant::now();
         master.signal(signal);
-        assert_eq!(master.await_log("Shutdown requested").field("signal").and_then(|name| name.as_str()), Some(signal.as_str()));
+        assert_eq!(master.await_log("Shutdown requested").text("signal"), Some(signal.as_str()));
         assert_eq!(master.exit_code(), Some(0), "{}", master.log());
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(master.processes(), [0; 0]);

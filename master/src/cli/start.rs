@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use dutch_master::Master;
+use dutch_master::{Chain, Master};
 use tokio::sync::mpsc;
 use tracing::error;
 
 use super::args::{Check, Start};
 use super::config::{self, ConfigError, Configuration, Source};
 use super::exit;
-use super::log::{self, Chain, Logger};
+use super::log::{self, Logger};
 use super::print::{note, say};
 use super::resident;
 use super::settings::Log;

@@ -46,8 +46,12 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// Time between two looks.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    at_least(INTERVAL_MIN, text)
+}
+
+fn at_least(least: Duration, text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        duration if duration < INTERVAL_MIN => Err(format!("at least `{}ms`", INTERVAL_MIN.as_millis())),
+        duration if duration < least => Err(format!("at least `{}ms`", least.as_millis())),
         duration => Ok(duration),
     }
 }
@@ -72,10 +76,7 @@ pub(super) fn lifetime(text: &str) -> Result<Limit<Duration>, String> {
 
 /// A silence that workers can break in time, or `never`.
 pub(super) fn heartbeat(text: &str) -> Result<Limit<Duration>, String> {
-    limit(text, |text| match duration(text)? {
-        duration if duration < HEARTBEAT_MIN => Err(format!("at least `{}ms`", HEARTBEAT_MIN.as_millis())),
-        duration => Ok(duration),
-    })
+    limit(text, |text| at_least(HEARTBEAT_MIN, text))
 }
 
 /// `512M`, `1.5GiB`, `never`: units are powers of 1024, as for a machine's memory.

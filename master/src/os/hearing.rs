@@ -168,7 +168,7 @@ impl EventLoop {
             protocol: VERSION,
             size: self.pool.size(),
             names: self.listeners.names().to_vec(),
-            orphan_timeout_ms: options.orphan_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            orphan_timeout_ms: options.orphan_timeout.map(millis),
             ..Welcome::default()
         }
     }

@@ -14,6 +14,7 @@ use super::spawn::{self, Identity};
 use super::workers::{Stage, Worker};
 use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Signal, SizeChange, Ticket, Time, WorkerId};
 use crate::options::NumWorkers;
+use crate::told::Chain;
 
 /// The ticket of requests that nobody waits for; connections count from 1.
 const NOBODY: Ticket = 0;
@@ -223,16 +224,7 @@ pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {
     }
 }
 
-/// An error and what caused it, in one line, each told once.
-pub(super) fn in_full(error: impl std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        source = cause.source();
-    }
-    line
+/// [`Chain`] as a reason.
+pub(super) fn in_full(error: impl std::error::Error + 'static) -> String {
+    Chain(&error).to_string()
 }

@@ -63,7 +63,7 @@ pub fn start(settings: Settings, on_report: Function<'_, Report, ()>) -> napi::R
     let callbacks = asking::callbacks(&asked, settings.before_fork);
     let options = settings.into_options()?;
     let master = tracing::dispatcher::with_default(&lines, || Master::prepare_with(options.clone(), callbacks))
-        .map_err(|error| napi::Error::from_reason(outlet::with_causes(&error)))?;
+        .map_err(|error| napi::Error::from_reason(dutch_master::Chain(&error).to_string()))?;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (questions, questioned) = mpsc::channel(REQUESTS_MAX);
     let ended = Arc::new(Ended::default());

@@ -1,10 +1,9 @@
 //! The master's log, event by event, on its way to JavaScript.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
+use dutch_master::Fields;
+use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -37,7 +36,8 @@ impl Subscriber for LogLines {
             Level::INFO => "info",
             Level::DEBUG | Level::TRACE => "debug",
         };
-        self.outlet.log(level, fields.message, Value::Object(fields.others).to_string());
+        let others = fields.others.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.outlet.log(level, fields.message, Value::Object(others).to_string());
     }
 
     // Spans are not used in the master.
@@ -48,41 +48,4 @@ impl Subscriber for LogLines {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
-}
-
-/// The fields of one event, and the message apart.
-#[derive(Default)]
-struct Fields {
-    message: String,
-    others: Map<String, Value>,
-}
-
-impl Fields {
-    fn add(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(message)) => self.message = message,
-            (name, value) => drop(self.others.insert(name.into(), value)),
-        }
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field, format!("{value:?}").into());
-    }
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.into());
-    }
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.into());
-    }
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, value.into());
-    }
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, value.into());
-    }
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, value.into());
-    }
 }

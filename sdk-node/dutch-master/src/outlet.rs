@@ -1,6 +1,5 @@
 //! To JavaScript: what happens on the master's thread.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,10 +66,4 @@ impl Outlet {
         self.waiting_lines.fetch_add(1, Ordering::Relaxed);
         self.send(Report { kind: "log", level: Some(level), message: Some(message), json: Some(fields), ..Report::default() });
     }
-}
-
-/// An error and what caused it, each told once, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| if text.ends_with(&cause) { text } else { format!("{text}: {cause}") })
 }

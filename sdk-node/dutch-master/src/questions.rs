@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::mpsc as blocking;
 
+use dutch_master::Chain;
 use dutch_master::client::{Client, ClientError};
 use dutch_master::core::SizeChange;
 use dutch_master_protocol::control::{Done, FromControl, Outcome, Restart, Scale, Status, ToControl};
 use serde_json::{Value, json};
 
-use crate::outlet::{Outlet, Report, with_causes};
+use crate::outlet::{Outlet, Report};
 
 /// A question and where the answer goes.
 pub(crate) struct Question {
@@ -50,7 +51,7 @@ impl Question {
 }
 
 fn reason(error: ClientError) -> String {
-    if let ClientError::Refused(refusal) = error { refusal.message } else { with_causes(&error) }
+    if let ClientError::Refused(refusal) = error { refusal.message } else { Chain(&error).to_string() }
 }
 
 /// How it ended, with the generation of a restart, the size of a scaling, and the reason of a failure.

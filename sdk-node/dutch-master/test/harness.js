@@ -8,11 +8,10 @@ const http = require('node:http')
 const { tmpdir } = require('node:os')
 const { dirname, join } = require('node:path')
 const readline = require('node:readline')
+const { HANG_MS, bounded, kill, parse } = require('../../test-support.js')
 
 const PACKAGE = join(__dirname, '..')
 const PROGRAM = process.env.DUTCH_MASTER ?? join(PACKAGE, '../../target/debug/dutch-master')
-/** No test takes as long on a busy machine, unless something hangs. */
-const HANG_MS = 30_000
 
 /** Before each master's source: its log is bunyan's, on standard output. */
 const PRELUDE = `const log = require('bunyan').createLogger({ name: 'master', level: 'debug' })
@@ -27,15 +26,6 @@ const me = () => ({ event: 'up', id: cluster.worker.id, pid: process.pid, cwd: p
 const server = http.createServer((request, response) => response.end(JSON.stringify(me())))
 server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ...me(), port: server.address().port })))
 `
-
-/** `promise`, or an error where it takes so long that something hangs. */
-function bounded(promise, what) {
-  let timer
-  const hang = new Promise((resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`never happened: ${what}`)), HANG_MS)
-  })
-  return Promise.race([promise, hang]).finally(() => clearTimeout(timer))
-}
 
 /** Lines that were seen, and those that will be; each is found once. */
 class Lines extends EventEmitter {
@@ -128,23 +118,6 @@ function run(t, master, { files = {}, args = [], nodeArgs = [], env = {}, bareEn
   /** A command of the native program for this master. */
   running.command = (...words) => spawnSync(PROGRAM, words, { env: { ...process.env, XDG_RUNTIME_DIR: dir }, encoding: 'utf8', timeout: HANG_MS })
   return running
-}
-
-function parse(text) {
-  try {
-    return Object(JSON.parse(text))
-  } catch {
-    return { text }
-  }
-}
-
-function kill(pid, signal = 'SIGKILL') {
-  try {
-    process.kill(pid, signal)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** Whether a process exists and is no zombie. */

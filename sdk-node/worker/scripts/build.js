@@ -1,33 +1,11 @@
 'use strict'
-// Builds the addon with cargo and puts it beside binding.js, under the name of this platform. `--debug` builds it unoptimised.
+// Builds the addon and puts it beside binding.js, under the name of this platform; see ../../build-addon.js.
 
-const { spawnSync } = require('node:child_process')
-const { copyFileSync, renameSync } = require('node:fs')
 const { join } = require('node:path')
+const { buildAddon } = require('../../build-addon.js')
 const { platformsHere } = require('../platforms.js')
-
-const root = join(__dirname, '..')
-const profile = process.argv.includes('--debug') ? [] : ['--release']
-const cargo = spawnSync('cargo', ['build', ...profile, '--package', 'dutch-master-worker-node', '--message-format', 'json-render-diagnostics'], {
-  cwd: root,
-  encoding: 'utf8',
-  maxBuffer: 2 ** 26,
-  stdio: ['ignore', 'pipe', 'inherit'],
-})
-if (cargo.error) throw cargo.error
-if (cargo.status !== 0) process.exit(cargo.status ?? 1)
-
-const library = cargo.stdout
-  .split('\n')
-  .filter((line) => line.includes('"compiler-artifact"'))
-  .map((line) => JSON.parse(line))
-  .find(({ target }) => target.kind.includes('cdylib') && target.name === 'dutch_master_worker_node').filenames[0]
 
 const libc = process.report.getReport().header.glibcVersionRuntime ? 'glibc' : 'musl'
 const platform = platformsHere().find((platform) => !platform.libc || platform.libc === libc)
 if (!platform) throw new Error(`unknown platform ${process.platform}-${process.arch}; name it in platforms.js`)
-const addon = join(root, platform.file)
-// By rename: a running process may have the old one mapped.
-copyFileSync(library, `${addon}.new`)
-renameSync(`${addon}.new`, addon)
-console.log(addon)
+buildAddon('dutch-master-worker-node', join(__dirname, '..', platform.file))

@@ -9,20 +9,10 @@ const { tmpdir } = require('node:os')
 const { join, resolve } = require('node:path')
 const readline = require('node:readline')
 const { promisify } = require('node:util')
+const { bounded, kill, parse } = require('../../test-support.js')
 
 const MASTER = process.env.DUTCH_MASTER ?? join(__dirname, '../../../target/debug/dutch-master')
 const SDK = join(__dirname, '..')
-/** No test takes as long on a busy machine, unless something hangs. */
-const HANG_MS = 30_000
-
-/** `promise`, or an error where it takes so long that something hangs. */
-function bounded(promise, what) {
-  let timer
-  const hang = new Promise((resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`never happened: ${what}`)), HANG_MS)
-  })
-  return Promise.race([promise, hang]).finally(() => clearTimeout(timer))
-}
 
 /** Lines that were seen, and those that will be. */
 class Lines extends EventEmitter {
@@ -100,22 +90,6 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   /** What `dutch-master status --json` says. */
   running.status = async () => JSON.parse((await promisify(execFile)(MASTER, ['status', '--json'], { env: { ...process.env, XDG_RUNTIME_DIR: dir } })).stdout)
   return running
-}
-
-function parse(line) {
-  try {
-    return Object(JSON.parse(line))
-  } catch {
-    return { text: line }
-  }
-}
-
-function kill(pid) {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // It has ended already.
-  }
 }
 
 /** One TCP connection, byte by byte: what a careful client sees of a server. */

@@ -32,13 +32,19 @@ impl Line {
     /// The message of a log entry.
     #[must_use]
     pub fn message(&self) -> &str {
-        self.field("msg").and_then(Value::as_str).unwrap_or_default()
+        self.text("msg").unwrap_or_default()
     }
 
     /// A field of a log entry.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.entry.as_ref()?.get(name)
+    }
+
+    /// A field that is text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.field(name).and_then(Value::as_str)
     }
 
     /// A field that is a number.

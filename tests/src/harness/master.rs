@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -131,6 +133,18 @@ impl Master {
     #[must_use]
     pub fn usage(&self) -> Usage {
         usage(self.pid)
+    }
+
+    /// What it uses when that does not change any more: with the connection of the last command closed on its side as well.
+    #[must_use]
+    pub fn usage_at_rest(&self) -> Usage {
+        loop {
+            let before = self.usage();
+            thread::sleep(Duration::from_millis(100));
+            if self.usage() == before {
+                return before;
+            }
+        }
     }
 
     /// Every process that it started, and what these started; without the master itself.

@@ -23,7 +23,6 @@ use self::notify::{Notify, Said};
 use self::program::{Ended, Program};
 use self::ready::{ReadyOn, ready_on};
 use super::exit;
-use super::log::Chain;
 use super::print::note;
 use super::resident;
 use super::values;
@@ -99,7 +98,7 @@ pub(super) async fn run(command: Adapt) -> u8 {
             }
         }
         Err(error) => {
-            note(&format!("dutch-master adapt: {}", Chain(&error)));
+            note(&format!("dutch-master adapt: {}", dutch_master::Chain(&error)));
             exit::FAILED
         }
     }
@@ -220,7 +219,7 @@ impl Worker {
             Ok((FromMaster::Welcome(_) | FromMaster::Error(_) | FromMaster::ReturnListener(_) | FromMaster::Unknown, _)) => {}
             Err(error) => {
                 if self.ends_by.is_none() {
-                    note(&format!("dutch-master adapt: {}; the program serves on", Chain(&error)));
+                    note(&format!("dutch-master adapt: {}; the program serves on", dutch_master::Chain(&error)));
                     self.leaves_at = self.orphan_timeout.map(|timeout| Instant::now() + timeout);
                 }
             }

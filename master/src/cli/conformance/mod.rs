@@ -120,7 +120,7 @@ pub(super) async fn run(command: Conformance) -> u8 {
     let tested = match command.tested() {
         Ok(tested) => tested,
         Err(error) => {
-            note(&format!("error: {}", super::log::Chain(&error)));
+            note(&format!("error: {}", dutch_master::Chain(&error)));
             return exit::USAGE;
         }
     };

@@ -1,6 +1,5 @@
 //! The log on standard error or in a file: a subscriber of `tracing` that knows events only, in three formats, because the general ones cost memory for what is not needed here.
 
-mod fields;
 mod file;
 mod format;
 mod outlet;
@@ -8,22 +7,20 @@ mod repeats;
 mod sink;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use dutch_master::LIFECYCLE;
+use dutch_master::{Fields, LIFECYCLE};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use self::fields::Fields;
 pub(super) use self::file::{LogFileError, check};
 use self::format::Line;
 use self::outlet::Outlet;
-use self::repeats::{Repeats, Summary, Verdict};
+use self::repeats::{Kind, Repeats, Summary, Verdict};
 use super::settings::{Log, LogLevel};
 
 /// Where the events of this process go.
@@ -104,7 +101,7 @@ impl State {
         }
         let now = Instant::now();
         self.tell_ended(now);
-        match self.repeats.judge(now, fields.kind(), (level, fields)) {
+        match self.repeats.judge(now, Kind::of(&fields), (level, fields)) {
             Verdict::Shown((level, fields)) => {
                 self.show(level, &fields);
                 false
@@ -180,24 +177,6 @@ impl Subscriber for Logger {
     fn exit(&self, _: &Id) {}
 }
 
-/// An error with its causes, each told once.
-pub(super) struct Chain<'a>(pub(super) &'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.0.to_string();
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !told.contains(&text) {
-                told = format!("{told}: {text}");
-            }
-            cause = error.source();
-        }
-        f.write_str(&told)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -266,14 +245,5 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
-    }
-
-    #[test]
-    fn the_causes_of_an_error_are_told_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot read a: {0}")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("gone"));
-        assert_eq!(Chain(&error).to_string(), "cannot read a: gone");
     }
 }

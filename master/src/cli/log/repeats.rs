@@ -1,7 +1,10 @@
 //! Which lines of a flood are shown: the first few of a kind, then one that says how many more there were. It reads no clock and writes nothing.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
+
+use dutch_master::Fields;
 
 /// How long lines of one kind are counted together, from the first one on: often enough to see that it goes on, and a flood becomes a line every two seconds at most.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -19,6 +22,18 @@ pub(super) struct Kind {
     pub(super) worker: Option<u64>,
     /// A digest of the reason, where there is one: one flood must not hide what another peer did.
     pub(super) reason: Option<u64>,
+}
+
+impl Kind {
+    pub(super) fn of(fields: &Fields) -> Kind {
+        let field = |wanted: &str| fields.others.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        let reason = field("reason").map(|reason| {
+            let mut digest = DefaultHasher::new();
+            reason.to_string().hash(&mut digest);
+            digest.finish()
+        });
+        Kind { message: fields.message.clone(), worker: field("workerId").and_then(|id| id.as_u64()), reason }
+    }
 }
 
 /// What becomes of a line.
