@@ -149,8 +149,7 @@ impl Session {
             return Err(Violation::Descriptors("more descriptors at once than are allowed"));
         }
         self.decoder.push(bytes);
-        // The master's last words end the connection, and nothing behind them counts.
-        while self.is_connected() {
+        loop {
             if self.handed_over.is_some() {
                 let Some(byte) = self.decoder.next_byte() else { break };
                 self.descriptor(byte)?;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dutch_master_protocol::codec::FrameDecoder;
 use dutch_master_protocol::message::{
     self, AppMessage, Close, Drained, ErrorMessage, FromWorker, Hello, Leaving, Listening, RequestRestart, Resume, ResumeState, ReturnListener, Welcome, codes,
     features,
@@ -133,7 +134,7 @@ impl Session {
         if !self.is_connected() {
             return;
         }
-        self.decoder = Default::default();
+        self.decoder = FrameDecoder::default(); // Nothing counts behind last words, and half a message ends here.
         self.fds.clear();
         self.handed_over = None;
         if self.is_open() {

@@ -197,6 +197,20 @@ fn an_open_request_is_asked_again_until_its_time_is_over() {
 }
 
 #[test]
+fn half_a_message_of_a_dead_master_garbles_nothing() {
+    let message = go(DisconnectReason::Stop, 1_000);
+    for cut in 1..message.len() {
+        let mut world = World::open();
+        world.feed_with(&message[..cut], vec![fd()]).unwrap();
+        world.end();
+        world.reconnect();
+        assert_eq!(world.welcome(), []);
+        world.feed(&go(DisconnectReason::Restart, 1_000)).unwrap();
+        assert_eq!(world.session.order().map(|order| order.reason), Some(Reason::Restart));
+    }
+}
+
+#[test]
 fn a_worker_that_has_to_go_asks_for_nothing_again() {
     let mut world = World::open();
     world.listen(80);
