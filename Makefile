@@ -7,7 +7,7 @@ MASTER := target/release/dutch-master
 ADDON := sdk-node/worker
 EXPRESS := examples/express
 
-.PHONY: help run build addon express test lint fmt test-rust test-node test-real load bench model clean
+.PHONY: help run build addon express test lint fmt test-rust test-node test-real test-kit load bench model clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ test-node: addon express $(ADDON)/node_modules/.package-lock.json ## the npm pac
 test-real: addon express ## real processes: the promises of the README
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test -p dutch-master-tests --locked
+
+test-kit: addon express ## the conformance kit on the SDKs and on the examples in other languages (part of test-real)
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test -p dutch-master-tests --locked --test conformance
 
 load: addon express ## the load test at length: 20 rolling restarts each, and the control that shows failures (ten minutes)
 	$(CARGO) build --workspace --bins --locked

@@ -19,5 +19,5 @@ pub mod options;
 mod os;
 
 pub use options::Options;
-pub use os::runtime_dir;
 pub use os::{FIXED_KEYS, LIFECYCLE, Master, Request, Reread, StartError, remedy, working_directory};
+pub use os::{runtime_dir, trial};

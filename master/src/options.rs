@@ -48,6 +48,8 @@ pub struct Options {
     pub keep_trying: bool,
     /// What makes a worker running.
     pub ready_on: ReadyOn,
+    /// The worker speaks no protocol, only systemd's conventions; when it counts as serving: `accept`, `notify` or `delay:TIME`. Needs the program `dutch-master`.
+    pub adapt: Option<String>,
     /// The master's name; `None`: made from worker and directory.
     pub name: Option<String>,
     /// Path of the control socket; `None`: in the runtime directory.
@@ -86,6 +88,7 @@ impl Options {
             heartbeat: None,
             keep_trying: false,
             ready_on: ReadyOn::Listening,
+            adapt: None,
             name: None,
             socket: None,
             pid_file: None,

@@ -27,7 +27,7 @@ const OUTBOX_KIB: usize = 1_024;
 const CLIENTS: usize = 10;
 
 /// Strangers of a kind at the same time.
-const PEERS: usize = 30;
+const PEERS: usize = 2;
 
 /// Load of both kinds.
 struct Loads([Load; 2]);

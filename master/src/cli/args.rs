@@ -92,6 +92,10 @@ pub(super) enum Command {
     Top(Subscribe),
     /// Print everything that happens as JSON, one object a line, until the master ends.
     Subscribe(Subscribe),
+    /// Be the worker for a program that knows only systemd's conventions.
+    Adapt(Box<super::adapt::Adapt>),
+    /// Play the master against a worker, and say which rules of the protocol it keeps.
+    Conformance(Box<super::conformance::Conformance>),
     /// Print a script that lets a shell complete commands and options.
     Completions(Completions),
     /// Print the manual page, of all or of one command.

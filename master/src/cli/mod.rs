@@ -1,9 +1,11 @@
 //! The command line: it reads arguments, speaks to people, and asks the library or a running master to do the work.
 
+mod adapt;
 mod args;
 mod client;
 mod commands;
 mod config;
+mod conformance;
 mod exit;
 mod find;
 mod forgotten;
@@ -50,6 +52,8 @@ pub(crate) fn run() -> ExitCode {
             Command::Reload(command) => told(commands::reload(&command).await),
             Command::Stop(command) => told(commands::stop(&command).await),
             Command::Scale(command) => told(commands::scale(&command).await),
+            Command::Adapt(command) => adapt::run(*command).await,
+            Command::Conformance(command) => conformance::run(*command).await,
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
             Command::Metrics(command) => told(metrics::run(&command.which).await),

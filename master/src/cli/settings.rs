@@ -69,6 +69,9 @@ pub(super) struct Settings {
     /// What tells that a worker serves: its `listening`, or that it said `hello` [default: listening]
     #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true, help_heading = "Restarting")]
     pub(super) ready_on: Option<Ready>,
+    /// The worker knows only systemd's conventions; WHEN it serves: accept (default), notify, delay:2s. `dutch-master adapt --help` tells more.
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "accept", value_parser = super::adapt::when, help_heading = "Restarting")]
+    pub(super) adapt: Option<String>,
     /// The signal that asks for a rolling restart [default: SIGUSR2]
     #[arg(long, value_name = "SIGNAL", value_parser = values::restart_signal, help_heading = "Restarting")]
     pub(super) restart_signal: Option<String>,
@@ -158,7 +161,7 @@ macro_rules! one_place_wins {
 }
 
 one_place_wins! {
-    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, restart_signal,
+    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, adapt, restart_signal,
     name, socket, pid_file, metrics, log_format, log_level, log_file, node_args, node_sdk,
 }
 
@@ -198,6 +201,7 @@ impl Settings {
                 Some(Ready::Listening) => ReadyOn::Listening,
                 Some(Ready::Hello) => ReadyOn::Hello,
             },
+            adapt: self.adapt,
             name: self.name,
             socket: self.socket,
             pid_file: self.pid_file,

@@ -140,6 +140,13 @@ pub(super) fn restart_signal(text: &str) -> Result<String, String> {
     if RESTART_SIGNALS.contains(&name.as_str()) { Ok(name) } else { Err(format!("one of these is wanted: {}", RESTART_SIGNALS.join(", "))) }
 }
 
+/// `SIGTERM`, `TERM` or `term`.
+pub(super) fn signal(text: &str) -> Result<nix::sys::signal::Signal, String> {
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    name.parse().map_err(|_| "the name of a signal is wanted, such as `TERM`".into())
+}
+
 /// `KEY=VALUE`.
 pub(super) fn env(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use dutch_master_protocol::env;
-use dutch_master_protocol::limits::HELLO_TIMEOUT_MS;
+use dutch_master_protocol::limits::{HELLO_TIMEOUT_MS, JSON_MAX};
 use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, MAX_REQUESTS_REASON, Role as Speaker, VERSION, Welcome, codes, features};
 use tracing::debug;
 
@@ -215,6 +215,9 @@ impl EventLoop {
             FromWorker::Close(close) => {
                 self.listeners.closed(worker, &close.key);
                 return Ok(());
+            }
+            FromWorker::Message(message) if message.json.len() > JSON_MAX => {
+                return Err(refused(codes::TOO_LARGE, format!("a message of {} bytes; the limit is {JSON_MAX}", message.json.len())));
             }
             FromWorker::Message(message) => {
                 if let Some(omitted) = self.connection(id)?.line(clock::now()) {

@@ -176,7 +176,7 @@ fn let_children_be_reaped() {
 }
 
 /// A hook may still have to make what is missing; then only its outcome counts.
-fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
+pub(super) fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
     let environment = snapshots::environment(std::env::vars_os(), &options.env);
     let directory = snapshots::resolve(directory)?;
     if options.before_fork.is_some() {

@@ -35,6 +35,7 @@ mod snapshots;
 mod socket_file;
 mod spawn;
 mod token_bucket;
+pub mod trial;
 mod upkeep;
 mod watch;
 mod workers;

@@ -76,6 +76,22 @@ pub enum ProgramError {
 impl Program {
     /// Finds what `options` ask for, as seen from `directory`.
     pub(super) fn find(options: &Options, directory: &Path, environment: &Environment) -> Result<Program, ProgramError> {
+        let program = Program::find_worker(options, directory, environment)?;
+        Ok(match &options.adapt {
+            Some(when) => program.adapted(when),
+            None => program,
+        })
+    }
+
+    /// This program as a worker that runs the other one.
+    fn adapted(self, when: &str) -> Program {
+        let path = std::env::current_exe().unwrap_or_else(|_| "dutch-master".into());
+        let before = ["adapt", "--ready-on", when, "--"].map(OsString::from);
+        let args = before.into_iter().chain([self.path.into_os_string()]).chain(self.args).collect();
+        Program { path, args, is_node: false }
+    }
+
+    fn find_worker(options: &Options, directory: &Path, environment: &Environment) -> Result<Program, ProgramError> {
         let worker = &options.worker;
         let here = directory.join(worker);
         let args = options.args.iter().map(OsString::from);

@@ -30,6 +30,11 @@ pub(super) struct Identity<'a> {
 
 /// Starts a worker.
 pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>) -> io::Result<Process> {
+    start(worker_command(program, environment, identity), directory)
+}
+
+/// How a worker is run; what is still to be said is where.
+pub(super) fn worker_command(program: &Program, environment: &Environment, identity: &Identity<'_>) -> Command {
     let mut command = Command::new(&program.path);
     command.args(&program.args).env_clear().envs(environment);
     command.env(env::SOCKET, identity.control_socket).env(env::TOKEN, identity.token);
@@ -38,7 +43,7 @@ pub(super) fn worker(program: &Program, directory: &Path, environment: &Environm
         // With it Node loads the worker's side of its cluster module, which the SDK then serves.
         command.env("NODE_UNIQUE_ID", identity.id.to_string());
     }
-    start(command, directory)
+    command
 }
 
 /// Starts the hook that runs before a worker is. What it prints goes to standard error: standard output is the workers'.
@@ -61,8 +66,14 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 }
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
-#[allow(unsafe_code)]
 fn spawn_detached(command: &mut Command) -> io::Result<u32> {
+    detach(command);
+    Ok(command.spawn()?.id())
+}
+
+/// Lets the child be independent of this process.
+#[allow(unsafe_code)]
+pub(super) fn detach(command: &mut Command) {
     let limit = OWN_LIMIT.get().copied();
     let prepare = move || {
         become_independent()?;
@@ -73,7 +84,6 @@ fn spawn_detached(command: &mut Command) -> io::Result<u32> {
     };
     // SAFETY: `prepare` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
     unsafe { command.pre_exec(prepare) };
-    Ok(command.spawn()?.id())
 }
 
 /// The limits of open descriptors that this process was started with.

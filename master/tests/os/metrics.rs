@@ -263,7 +263,7 @@ fn a_way_out_that_cannot_be_had_ends_the_start_with_one_line() {
     for (to, text) in [
         (used.as_str(), format!("cannot serve metrics: cannot listen on {used}")),
         ("192.0.2.1:9100", "; this machine does not have that address".into()),
-        ("unix:/no/such/folder/m.sock", "; its directory does not exist".into()),
+        ("unix:/no/such/folder/m.sock", "; make its directory first".into()),
         ("file:/no/such/folder/m.prom", "cannot write the metrics file /no/such/folder/m.prom".into()),
         ("file:/proc", "cannot write the metrics file /proc".into()),
     ] {

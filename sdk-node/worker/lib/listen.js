@@ -63,16 +63,17 @@ function addressOf({ address, port, addressType }) {
   return { kind: String(addressType).startsWith('udp') ? 'udp' : 'tcp', host: address ?? undefined, port: port ?? undefined }
 }
 
+/** The handle for a descriptor, or an errno as Node has it. */
 function handleOf(addressType, fd) {
-  // These two functions are deprecated for apps, which is what the warning would say.
-  const before = process.noDeprecation
-  process.noDeprecation = true
-  try {
-    if (addressType === 'udp4' || addressType === 'udp6') return require('node:dgram')._createSocketHandle(null, null, addressType, fd, 0)
-    return net._createServerHandle(null, null, null, fd)
-  } finally {
-    process.noDeprecation = before
-  }
+  if (addressType !== 'udp4' && addressType !== 'udp6') return net._createServerHandle(null, null, null, fd)
+  // Node makes a handle with each datagram socket, and has no other way to one: this socket gives its away before anybody uses it.
+  const socket = require('node:dgram').createSocket(addressType)
+  const state = socket[Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol')]
+  const { handle } = state
+  state.handle = null
+  const error = handle.open(fd)
+  if (error) handle.close()
+  return error || handle
 }
 
 /** `readableAll` and `writableAll`: the socket's file is for every user. Returns an errno where that fails. */

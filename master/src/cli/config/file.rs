@@ -175,6 +175,7 @@ impl Reader<'_> {
             "heartbeat" => settings.heartbeat = Some(one(key, value, values::heartbeat)?),
             "keep_trying" => settings.keep_trying = Some(switch(key, value)?),
             "ready_on" => settings.ready_on = Some(one(key, value, choice)?),
+            "adapt" => settings.adapt = Some(one(key, value, crate::cli::adapt::when)?),
             "restart_signal" => settings.restart_signal = Some(one(key, value, values::restart_signal)?),
             "name" => settings.name = Some(one(key, value, values::name)?),
             "socket" => settings.socket = Some(one(key, value, |text| values::socket_path_from(base, text))?),

@@ -12,7 +12,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 30] = [
+pub(super) const KEYS: [(&str, &str); 31] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -32,6 +32,7 @@ pub(super) const KEYS: [(&str, &str); 30] = [
     ("heartbeat", TIME_OR_NEVER),
     ("keep_trying", SWITCH),
     ("ready_on", "\"listening\" or \"hello\""),
+    ("adapt", "\"accept\", \"notify\" or a string like \"delay:2s\""),
     ("restart_signal", "a string like \"SIGUSR2\""),
     ("name", TEXT),
     ("socket", TEXT),

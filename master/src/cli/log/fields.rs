@@ -1,6 +1,7 @@
 //! What an event says: its message, and its fields in their order.
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -19,7 +20,12 @@ impl Fields {
     /// What it is when it comes again.
     pub(super) fn kind(&self) -> Kind {
         let worker = self.others.iter().find(|(name, _)| *name == "workerId").and_then(|(_, id)| id.as_u64());
-        Kind { message: self.message.clone(), worker }
+        let reason = self.others.iter().find(|(name, _)| *name == "reason").map(|(_, reason)| {
+            let mut digest = DefaultHasher::new();
+            reason.to_string().hash(&mut digest);
+            digest.finish()
+        });
+        Kind { message: self.message.clone(), worker, reason }
     }
 
     fn add(&mut self, field: &Field, value: Value) {

@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Lines of one kind that are shown in a window: enough to see what they have in common.
 const SHOWN_MAX: u32 = 5;
 
-/// Kinds that are told apart by their worker. Beyond that only the message counts, of which there are as many as the program has.
+/// Kinds that are told apart by their worker and reason. Beyond that only the message counts, of which there are as many as the program has.
 const KINDS_MAX: usize = 64;
 
 /// What makes two lines the same thing again.
@@ -17,6 +17,8 @@ const KINDS_MAX: usize = 64;
 pub(super) struct Kind {
     pub(super) message: String,
     pub(super) worker: Option<u64>,
+    /// A digest of the reason, where there is one: one flood must not hide what another peer did.
+    pub(super) reason: Option<u64>,
 }
 
 /// What becomes of a line.
@@ -61,7 +63,7 @@ impl<L> Repeats<L> {
     /// Decides about a line. [`ended`](Self::ended) comes first.
     pub(super) fn judge(&mut self, now: Instant, kind: Kind, line: L) -> Verdict<L> {
         let is_told_apart = self.windows.contains_key(&kind) || self.windows.len() < KINDS_MAX;
-        let kind = if is_told_apart { kind } else { Kind { worker: None, ..kind } };
+        let kind = if is_told_apart { kind } else { Kind { worker: None, reason: None, ..kind } };
         let window = self.windows.entry(kind).or_insert(Window { begin: now, shown: 0, held_back: None });
         if window.shown < SHOWN_MAX {
             window.shown += 1;
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     fn kind(message: &str, worker: Option<u64>) -> Kind {
-        Kind { message: message.into(), worker }
+        Kind { message: message.into(), worker, reason: None }
     }
 
     /// Lines of one kind at these seconds: `s` shown, `-` held back, and the summaries before a line as `(count/seconds)`.

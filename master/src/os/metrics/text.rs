@@ -59,7 +59,12 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
         counts.crashes,
     );
     page.one("dutch_master_worker_leaves_total", "counter", "Running workers that ended their service by themselves, or exited with status 0.", counts.leaves);
-    page.one("dutch_master_worker_kills_total", "counter", "Workers that were sent SIGKILL because they did not start or end in time, or were blocked.", counts.kills);
+    page.one(
+        "dutch_master_worker_kills_total",
+        "counter",
+        "Workers that were sent SIGKILL because they did not start or end in time, or were blocked.",
+        counts.kills,
+    );
     let recycled = [("lifetime", counts.recycled.lifetime), ("memory", counts.recycled.memory), ("requests", counts.recycled.requests)];
     let recycled = recycled.into_iter().map(|(reason, count)| (vec![("reason", reason)], count)).collect();
     page.some("dutch_master_worker_recycled_total", "counter", "Workers that reached a limit and are replaced for it.", recycled);

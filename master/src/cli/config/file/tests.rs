@@ -51,6 +51,7 @@ fn every_option_can_be_given() {
         heartbeat = "10s"
         keep_trying = true
         ready_on = "hello"
+        adapt = "delay:2s"
         restart_signal = "USR1"
         name = "shop"
         socket = "shop.sock"
@@ -89,6 +90,7 @@ fn every_option_can_be_given() {
             heartbeat: Some(values::duration("10s").unwrap()),
             keep_trying: true,
             ready_on: dutch_master::options::ReadyOn::Hello,
+            adapt: Some("delay:2s".into()),
             restart_signal: "SIGUSR1".into(),
             name: Some("shop".into()),
             socket: Some("/etc/shop/shop.sock".into()),
