@@ -31,7 +31,9 @@ pub struct Pool {
     pub(super) has_been_ready: bool,
     pub(super) restarts_done: u64,
     pub(super) stopping: Option<Stopping>,
-    actions: VecDeque<Action>,
+    /// The workers of a dead master have until then to come back.
+    pub(super) adopting_until: Option<Time>,
+    pub(super) actions: VecDeque<Action>,
 }
 
 /// The end of a pool. Absorbing: nothing leads out of it, nothing is started in it.
@@ -78,6 +80,7 @@ impl Pool {
             has_been_ready: false,
             restarts_done: 0,
             stopping: None,
+            adopting_until: None,
             actions: VecDeque::new(),
         }
     }
@@ -90,11 +93,14 @@ impl Pool {
                     self.begin_generation();
                 }
             }
+            Event::TakenOver => self.taken_over(now),
             Event::RestartRequested { ticket, size } => self.restart_requested(ticket, size),
             Event::ScaleRequested(change) => self.scale_requested(change),
             Event::StopRequested => self.stop_requested(now),
             Event::WorkerSpawned { worker } => self.worker_spawned(now, worker),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
+            Event::NeverSpawned { worker } => self.never_spawned(worker),
+            Event::IsInTheWay { worker } => self.is_in_the_way(now, worker),
             Event::WorkerConnected { worker } => self.worker_connected(now, worker),
             Event::WorkerSaid { worker, said } => self.worker_said(now, worker, said),
             Event::RecycleDue { worker, why } => self.recycle_due(now, worker, why),
@@ -194,7 +200,7 @@ impl Pool {
         self.workers.values().filter(|worker| condition(worker)).count().try_into().unwrap_or(u32::MAX)
     }
 
-    fn begin_generation(&mut self) {
+    pub(super) fn begin_generation(&mut self) {
         self.last_generation += 1;
         self.restart = Some(Restart::to(self.last_generation));
         self.order(Action::TakeSnapshot { generation: self.last_generation });
@@ -361,14 +367,17 @@ impl Pool {
             }
             State::Starting { .. } | State::Running { .. } | State::Lost => {}
         }
-        worker.reconnect_by = None;
+        let was_expected = worker.reconnect_by.take().is_some();
         let connected = worker.connected;
-        worker.state = State::Draining { why, terminate_at: connected.then_some(announced), kill_at };
+        // One that may still come back to hear the order is not cut short by a signal.
+        let may_come_back = self.adopting_until.filter(|_| was_expected);
+        worker.state = State::Draining { why, terminate_at: if connected { Some(announced) } else { may_come_back }, kill_at };
         self.report(Report::WorkerToldToGo { worker: id, why });
-        self.order(match connected {
-            true => Action::Disconnect { worker: id, reason: why.on_the_wire(), timeout_ms: announced_ms },
-            false => Action::Signal { worker: id, signal: Signal::Terminate },
-        });
+        match (connected, may_come_back) {
+            (true, _) => self.order(Action::Disconnect { worker: id, reason: why.on_the_wire(), timeout_ms: announced_ms }),
+            (false, None) => self.order(Action::Signal { worker: id, signal: Signal::Terminate }),
+            (false, Some(_)) => {}
+        }
     }
 
     pub(super) fn kill(&mut self, id: WorkerId) {

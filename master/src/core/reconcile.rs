@@ -10,6 +10,10 @@ use super::worker::{GenerationId, State, Worker, WorkerId};
 
 impl Pool {
     pub(super) fn reconcile(&mut self, now: Time) {
+        self.end_adoption_when_all_are_back(now);
+        if self.adopting_until.is_some() && self.stopping.is_none() {
+            return;
+        }
         self.give_up_a_failed_restart(now);
         if self.stopping.is_some() {
             return self.exit_when_empty();

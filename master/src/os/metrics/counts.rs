@@ -93,8 +93,10 @@ impl Counts {
                     life.spawned_at = Some(now);
                 }
             }
-            Event::SpawnFailed { worker, .. } => drop(self.workers.remove(worker)),
+            Event::SpawnFailed { worker, .. } | Event::NeverSpawned { worker } => drop(self.workers.remove(worker)),
             Event::StartRequested
+            | Event::TakenOver
+            | Event::IsInTheWay { .. }
             | Event::RestartRequested { .. }
             | Event::ScaleRequested(_)
             | Event::StopRequested
@@ -158,6 +160,7 @@ impl Counts {
                 *count += 1;
             }
             Report::ClusterReady { .. }
+            | Report::ClusterAdopted { .. }
             | Report::CreatingWorker { .. }
             | Report::WorkerDying { .. }
             | Report::WorkerDisconnected { .. }
