@@ -4,15 +4,17 @@ use std::os::fd::OwnedFd;
 
 use dutch_master_protocol::env;
 use dutch_master_protocol::limits::{HELLO_TIMEOUT_MS, JSON_MAX};
-use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, MAX_REQUESTS_REASON, Role as Speaker, VERSION, Welcome, codes, features};
+use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, Listen, MAX_REQUESTS_REASON, Resume, ResumeState, Role as Speaker, VERSION, Welcome, codes, features};
 use tracing::debug;
 
 use super::clock;
 use super::connection::{Connection, ConnectionId, End, Role};
-use super::event_loop::EventLoop;
+use super::event_loop::{EventLoop, SWEEP_READS_MAX};
 use super::listeners::Answer;
 use super::report::about;
-use crate::core::{Event, Recycle, Said, Time, WorkerId, spread};
+use super::workers::Stage;
+use crate::core::listeners::LISTENERS_MAX;
+use crate::core::{Event, Recycle, Said, State, Time, WorkerId, spread};
 use crate::options::{Options, ReadyOn, millis};
 
 /// Most connections that have not said hello: a bound to what strangers on this machine can make us hold.
@@ -80,6 +82,10 @@ impl EventLoop {
                     Some(_) => return Err(unexpected("the first message is `hello`")),
                     None => return Ok(()),
                 },
+                Role::Worker(worker) if connection.returns.has_begun() => match connection.next_returned()? {
+                    Some(returned) => self.returned(worker, returned),
+                    None => return Ok(()),
+                },
                 Role::Worker(worker) => match connection.next(now)? {
                     Some(message) => self.worker_says(id, worker, message)?,
                     None => return Ok(()),
@@ -99,7 +105,6 @@ impl EventLoop {
         }
         match hello.role {
             Speaker::Control => self.greet_client(id),
-            Speaker::Worker if hello.resume.is_some() => Err(refused(codes::RESUME_REFUSED, "this master takes no worker back")),
             Speaker::Worker => self.greet_worker(id, hello),
         }
     }
@@ -123,6 +128,10 @@ impl EventLoop {
         let Some(worker) = hello.token.as_ref().and_then(|token| self.workers.by_token(token)) else {
             return Err(refused(codes::BAD_TOKEN, format!("{} is that of no living worker", env::TOKEN)));
         };
+        if self.workers.get(worker).is_some_and(|process| matches!(process.stage, Stage::Awaited)) && self.adopt_peer(id, worker).is_none() {
+            return Err(refused(codes::BAD_TOKEN, "it cannot be told which worker this is"));
+        }
+        self.supersede(worker, hello.resume.as_ref());
         let generation = self.workers.get(worker).map_or(0, |process| process.generation);
         let options = self.options_of(generation).clone();
         let size = self.pool.size();
@@ -144,7 +153,9 @@ impl EventLoop {
             connection.peer.identify(pid);
         }
         debug!(workerId = worker, workerPid = process.pid, generation, sdk = process.sdk, "Worker connected");
-        let in_use = [heartbeat.map(|_| features::HEARTBEAT), max_requests.map(|_| features::MAX_REQUESTS)];
+        connection.returns.is_offered = offers(features::RESUME);
+        let resume = connection.returns.is_offered.then_some(features::RESUME);
+        let in_use = [resume, heartbeat.map(|_| features::HEARTBEAT), max_requests.map(|_| features::MAX_REQUESTS)];
         connection.send(&FromMaster::Welcome(Welcome {
             worker,
             generation,
@@ -160,7 +171,41 @@ impl EventLoop {
         if options.ready_on == ReadyOn::Hello {
             self.note(Event::WorkerSaid { worker, said: Said::Listening });
         }
+        if let Some(resume) = hello.resume {
+            self.resumed(worker, &resume);
+        }
+        self.ask_for_missing();
         Ok(())
+    }
+
+    /// A worker that comes back takes the place of its older connection, of whose end the master may not have heard.
+    fn supersede(&mut self, worker: WorkerId, resume: Option<&Resume>) {
+        let old = |event_loop: &EventLoop| event_loop.workers.get(worker)?.connection.filter(|_| resume.is_some());
+        if let Some(connection) = old(self) {
+            self.hear(connection, SWEEP_READS_MAX);
+        }
+        if let Some(id) = old(self)
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            let error = ErrorMessage { seq: None, code: codes::SUPERSEDED.into(), message: "another connection of this worker took over".into() };
+            // It may be broken.
+            let _ = connection.send(&FromMaster::Error(error));
+            connection.flush_at_once();
+            self.forget_connection(id);
+        }
+    }
+
+    /// What a worker that came back says of itself can be newer than what is known of it.
+    fn resumed(&mut self, worker: WorkerId, resume: &Resume) {
+        self.listeners.holds(worker, &resume.keys);
+        let state = self.pool.worker(worker).map(|worker| worker.state);
+        let said = match (resume.state, state) {
+            (ResumeState::Running, Some(State::Starting { .. })) => Some(Said::Listening),
+            (ResumeState::Draining, Some(State::Starting { .. } | State::Running { .. } | State::Lost)) => Some(Said::Leaving),
+            (ResumeState::Starting | ResumeState::Running | ResumeState::Draining, _) => None,
+        };
+        about!(info, self, worker, "Worker came back");
+        said.into_iter().for_each(|said| self.note(Event::WorkerSaid { worker, said }));
     }
 
     fn welcome(&self, options: &Options) -> Welcome {
@@ -189,31 +234,10 @@ impl EventLoop {
                 Said::Leaving
             }
             FromWorker::Disconnect(_) => Said::Disconnect,
-            FromWorker::Listen(request) if !self.may_listen(worker) => {
-                let error = ErrorMessage {
-                    seq: Some(request.seq),
-                    code: codes::UNEXPECTED.into(),
-                    message: "this worker is to go: it gets no listener any more".into(),
-                };
-                return self.connection(id)?.send(&FromMaster::Error(error));
-            }
-            FromWorker::Listen(request) => {
-                let answer = self.listeners.answer(worker, &request);
-                let connection = self.connection(id)?;
-                return match answer {
-                    Answer::HandedOver(listener, descriptor) => connection.send_with(&FromMaster::Listener(listener), descriptor),
-                    Answer::Refused(error) => {
-                        let omitted = connection.line(clock::now());
-                        let sent = connection.send(&FromMaster::Error(error.clone()));
-                        if let Some(omitted) = omitted {
-                            about!(warn, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Listener refused");
-                        }
-                        sent
-                    }
-                };
-            }
+            FromWorker::Listen(request) => return self.answer_listen(id, worker, request),
             FromWorker::Close(close) => {
                 self.listeners.closed(worker, &close.key);
+                self.is_unwritten = true;
                 return Ok(());
             }
             FromWorker::Message(message) if message.json.len() > JSON_MAX => {
@@ -226,6 +250,9 @@ impl EventLoop {
                 return Ok(());
             }
             FromWorker::Error(error) => {
+                if let Some(key) = error.seq.and_then(|seq| self.connection(id).ok()?.returns.refused(seq)) {
+                    self.cannot_return(worker, &key);
+                }
                 if let Some(omitted) = self.connection(id)?.line(clock::now()) {
                     about!(debug, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Worker reports an error");
                 }
@@ -234,6 +261,7 @@ impl EventLoop {
             FromWorker::Heartbeat(_) => Said::Heartbeat,
             FromWorker::Unknown => return Ok(()),
             FromWorker::Hello(_) => return Err(unexpected("`hello` is the first message, and comes once")),
+            FromWorker::Listener(listener) if self.connection(id)?.returns.begin(&listener) => return Ok(()),
             FromWorker::Listener(_) => return Err(unexpected("no listener was asked for")),
         };
         self.note(Event::WorkerSaid { worker, said });
@@ -245,6 +273,34 @@ impl EventLoop {
             }
         }
         Ok(())
+    }
+
+    /// What a worker that asks for a listener gets.
+    pub(super) fn answer_listen(&mut self, id: ConnectionId, worker: WorkerId, request: Listen) -> Result<(), End> {
+        let error = |code: &str, message: String| ErrorMessage { seq: Some(request.seq), code: code.into(), message };
+        if !self.may_listen(worker) {
+            let error = error(codes::UNEXPECTED, "this worker is to go: it gets no listener any more".into());
+            return self.connection(id)?.send(&FromMaster::Error(error));
+        }
+        let refusal = match self.listeners.answer(worker, &request) {
+            Answer::HandedOver(listener, descriptor) => {
+                self.is_unwritten = true;
+                return self.connection(id)?.send_with(&FromMaster::Listener(listener), descriptor);
+            }
+            Answer::Later(key) if self.adoption.waiting_of(worker) < LISTENERS_MAX => {
+                self.adoption.wait(id, worker, key, request);
+                return Ok(());
+            }
+            Answer::Later(_) => error(codes::LIMIT, format!("{LISTENERS_MAX} requests wait for listeners")),
+            Answer::Refused(error) => error,
+        };
+        let connection = self.connection(id)?;
+        let omitted = connection.line(clock::now());
+        let sent = connection.send(&FromMaster::Error(refusal.clone()));
+        if let Some(omitted) = omitted {
+            about!(warn, self, worker, code = refusal.code, reason = refusal.message, omitted = omitted.told(), "Listener refused");
+        }
+        sent
     }
 
     /// Whether it may still ask for listeners: it is not going, nor has it just said that it goes.
@@ -330,7 +386,6 @@ fn unexpected(message: &str) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::listeners::LISTENERS_MAX;
     use crate::os::{connection, outbox};
 
     #[test]

@@ -11,7 +11,8 @@ use dutch_master_protocol::message::{Address, ErrorMessage, Kind, Listen, Listen
 use nix::errno::Errno;
 use tracing::debug;
 
-use super::listening_socket::ListeningSocket;
+use super::listening_socket::{ListeningSocket, Unfit};
+use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
 use super::upkeep::{Finding, Held};
@@ -43,6 +44,8 @@ pub(super) struct Listeners {
     sockets: BTreeMap<Key, Held>,
     watch: Option<Watch>,
     names: Vec<String>,
+    /// Those of a dead master that have not come back from its workers.
+    missing: Missing,
     are_closed: bool,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
@@ -55,6 +58,8 @@ pub(super) enum Answer {
     HandedOver(Listener, Arc<OwnedFd>),
     /// No.
     Refused(ErrorMessage),
+    /// This one has not come back yet.
+    Later(Key),
 }
 
 impl Listeners {
@@ -67,9 +72,12 @@ impl Listeners {
         if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
+        self.names.extend(spec.name.clone());
+        if self.missing.inherit_configured(&mut self.registry, spec) {
+            return Ok(());
+        }
         let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
-        self.names.extend(spec.name.clone());
         self.hold(key, socket);
         Ok(())
     }
@@ -86,6 +94,10 @@ impl Listeners {
             return refused(codes::STOPPING, "the master stops and has closed its listeners".into());
         }
         let key = match self.registry.resolve(worker, request) {
+            Resolution::Held(key) if self.missing.contains(&key) => {
+                self.registry.closed(worker, &key);
+                return Answer::Later(key);
+            }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
             Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
@@ -137,6 +149,7 @@ impl Listeners {
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
         for key in self.registry.restart_completed() {
+            self.missing.found(&key);
             if let Some(held) = self.sockets.remove(&key) {
                 self.watch.iter().for_each(|watch| watch.remove(&held.socket));
                 held.socket.close();
@@ -148,6 +161,7 @@ impl Listeners {
     /// The pool stops: nothing is accepted any more but by the workers that still go.
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
+        self.missing = Missing::default();
         std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
     }
 
@@ -181,6 +195,75 @@ impl Listeners {
         self.sockets.values().filter_map(Held::repair_at).min()
     }
 
+    /// What a dead master had, as far as its living workers hold it: bound by whoever comes back, not anew.
+    pub(super) fn of_the_dead(dead: Dead) -> Listeners {
+        Listeners { missing: Missing::of(dead), ..Listeners::default() }
+    }
+
+    /// All configured listeners have been told: the others of a dead master's are only the workers'.
+    pub(super) fn inherit_the_rest(&mut self) {
+        self.missing.inherit_the_rest(&mut self.registry);
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Lengths of all accept queues.
+    pub(super) fn backlogs(&self) -> BTreeMap<Key, u32> {
+        let there = self.sockets.iter().filter_map(|(key, held)| Some((key.clone(), held.socket.backlog()?)));
+        there.chain(self.missing.backlogs()).collect()
+    }
+
+    pub(super) fn missing(&self) -> Vec<Key> {
+        self.missing.keys()
+    }
+
+    /// Who says that they hold a copy.
+    pub(super) fn holders(&self, key: &str) -> Vec<WorkerId> {
+        self.registry.holders(key).collect()
+    }
+
+    /// A worker that came back tells what it holds.
+    pub(super) fn holds(&mut self, worker: WorkerId, keys: &[Key]) {
+        self.registry.holds(worker, keys);
+    }
+
+    /// Takes a socket that is said to be the missing one.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(super) fn take_back(&mut self, key: &str, fd: OwnedFd) -> Result<(), Unfit> {
+        let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
+        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key))?;
+        self.missing.found(key);
+        self.hold(key.to_owned(), socket);
+        Ok(())
+    }
+
+    /// Binds a missing one anew.
+    ///
+    /// # Errors
+    /// Somebody has the address.
+    pub(super) fn bind_missing(&mut self, key: &str) -> Result<(), ListenError> {
+        let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
+        let address = entry.address.clone();
+        let socket = ListeningSocket::bind(&address, self.missing.backlog(key)).map_err(|source| ListenError::of(&address, source))?;
+        self.missing.found(key);
+        self.hold(key.to_owned(), socket);
+        Ok(())
+    }
+
+    /// A missing one cannot be had: it is told once. One that only workers had asked for is forgotten when none of them lives.
+    pub(super) fn is_out_of_reach(&mut self, key: &str) -> OutOfReach {
+        let is_forgotten = self.registry.get(key).is_none_or(|entry| !entry.configured) && self.registry.holders(key).next().is_none();
+        if is_forgotten {
+            self.registry.forget(key);
+            self.missing.found(key);
+        }
+        OutOfReach { is_news: self.missing.tell(key) || is_forgotten, is_forgotten }
+    }
+
     /// For `status`.
     pub(super) fn status(&self) -> impl Iterator<Item = ListenerStatus> {
         self.registry.iter().map(|(key, entry)| {
@@ -195,6 +278,15 @@ impl Listeners {
             }
         })
     }
+}
+
+/// A listener that could be had neither from a worker nor anew.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutOfReach {
+    /// It has not been told.
+    pub(super) is_news: bool,
+    /// Nobody needs it any more.
+    pub(super) is_forgotten: bool,
 }
 
 impl ListenError {

@@ -5,7 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, Uid, geteuid, getsid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::process::began_at;
+use super::session::session_of;
 
 /// The process that connected.
 #[derive(Debug)]
@@ -45,8 +49,24 @@ impl Peer {
         }
     }
 
+    /// The leader of the session that it belongs to, and when that began. None when it is ours, or the peer cannot be told from another that has its number by now.
+    pub(super) fn session_leader(&self) -> Option<(u32, u64)> {
+        let pid = self.pid.as_raw().unsigned_abs();
+        let leader = session_of(pid)?;
+        let began = began_at(leader)?;
+        // The peer holds its connection open while it lives, so a number that still is in that session is its own.
+        let is_alive = self.pidfd.as_ref().is_none_or(|pidfd| is_running(pidfd));
+        (is_alive && session_of(pid) == Some(leader) && session_of(0) != Some(leader)).then_some((leader, began))
+    }
+
     /// Sends it SIGTERM. `false`: it is not known or has gone.
     pub(super) fn terminate(&self) -> bool {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd_send_signal(pidfd, Signal::TERM).is_ok())
     }
+}
+
+/// Whether a process has not exited.
+fn is_running(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
 }

@@ -156,6 +156,7 @@ impl EventLoop {
     /// What is still missing is had now in another way.
     fn say_adopted(&mut self, workers: u32) {
         self.say(&Line { workers: Some(workers), ..Line::new(Level::INFO, "Cluster adopted") });
+        self.try_for_missing_soon();
     }
 
     /// Someone asked for something.
