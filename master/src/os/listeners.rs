@@ -333,6 +333,7 @@ mod tests {
         match answer {
             Answer::HandedOver(listener, fd) => (listener, fd),
             Answer::Refused(error) => panic!("refused: {error:?}"),
+            Answer::Later(key) => panic!("{key} is missing"),
         }
     }
 
@@ -341,6 +342,7 @@ mod tests {
         match answer {
             Answer::Refused(error) => error,
             Answer::HandedOver(listener, _) => panic!("handed over: {listener:?}"),
+            Answer::Later(key) => panic!("{key} is missing"),
         }
     }
 
