@@ -1,9 +1,14 @@
 //! The promise: the master may be killed at any moment. What serves goes on serving, and a master that is started again by the same command has the pool back.
 #![allow(clippy::print_stdout)] // the numbers are worth seeing
 
-use dutch_master_tests::harness::{GOOD, Master, Start, exclusive, get};
+use std::thread;
+use std::time::Duration;
+
+use dutch_master_protocol::control::Phase;
+use dutch_master_tests::harness::{Master, Running, Start, exclusive, get, is_alive, send};
 use dutch_master_tests::load::{Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
+use nix::sys::signal::Signal::SIGKILL;
 
 const KILLS: usize = 5;
 
@@ -16,7 +21,9 @@ fn load(master: &Master, mode: Mode) -> Load {
 
 /// Ids and pids of those that run.
 fn workers(master: &Master) -> Vec<(u32, Option<u32>)> {
-    master.status().running().map(|worker| (worker.id, worker.pid)).collect()
+    let mut workers: Vec<_> = master.status().running().map(|worker| (worker.id, worker.pid)).collect();
+    workers.sort_unstable();
+    workers
 }
 
 #[track_caller]
@@ -57,30 +64,77 @@ fn killing_the_master_fails_no_request_on_new_connections() {
     assert_nothing_fails(Workers::Axum, Mode::PerRequest);
 }
 
+/// Where the log says this, a rolling restart is in the middle of something.
+const MOMENTS: [&str; 6] =
+    ["Worker spawned", "Worker connected", "Worker listening", "Replacement worker available - disconnecting", "Worker disconnected", "Worker exited"];
+
 #[test]
 fn a_rolling_restart_that_the_master_does_not_live_to_see_is_completed_by_the_next_one() {
     let _alone = exclusive();
     let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
     let load = load(&master, Mode::KeepAlive);
-    for (round, moment) in ["Creating new worker", "Worker spawned", "Worker connected", "Worker listening", "Replacement worker available - disconnecting", "Worker disconnected", "Worker exited"].into_iter().enumerate() {
+    for (moment, generation) in MOMENTS.into_iter().zip(2..) {
         load.await_ok(OK_BETWEEN);
         let restart = master.begin(["restart"]);
         let _now = master.await_log(moment);
         master.kill();
-        assert_ne!(restart.finish().code, Some(0));
+        let _cut = restart.finish();
         master.start_again();
-        let _complete = master.await_log("Restart complete");
-        while master.processes().len() > 2 {
+        let _adopted = master.await_log("Cluster adopted");
+        if master.status().pool.phase == Phase::Restarting {
+            let _complete = master.await_log("Restart complete");
+        }
+        while master.status().workers.len() > 2 {
             let _old = master.await_log("Worker exited");
         }
         let status = master.status();
-        let generation = u32::try_from(round + 2).expect("few rounds");
-        assert!(status.running().count() == 2 && status.running().all(|worker| worker.generation == generation), "killed at “{moment}”: {status:?}\n{}", master.log());
+        let is_renewed = status.running().count() == 2 && status.running().all(|worker| worker.generation == generation);
+        assert!(is_renewed, "killed at “{moment}”: {status:?}\n{}", master.log());
     }
     load.await_ok(OK_BETWEEN);
     let report = load.stop();
     println!("{report}");
     assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    master.stop();
+}
+
+/// The n-th number of a sequence that looks like chance and can be run again.
+fn chance(n: u64) -> u64 {
+    let mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
+}
+
+/// `SURVIVE_KILLS` and `SURVIVE_SEED` in the environment: more of them, others.
+#[test]
+fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whole_in_the_end() {
+    let _alone = exclusive();
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let (kills, seed) = (number("SURVIVE_KILLS").unwrap_or(12), number("SURVIVE_SEED").unwrap_or(1));
+    let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
+    let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
+    for kill in 0..kills {
+        // Half of the time something is going on.
+        let restart = (chance(seed + 2 * kill) % 2 == 0).then(|| master.begin(["restart"]));
+        thread::sleep(Duration::from_millis(chance(seed + 2 * kill + 1) % 400));
+        master.kill();
+        drop(restart.map(Running::finish));
+        master.start_again();
+        // And a quarter of the time the next master is killed before it has everything.
+        if kill % 4 > 0 {
+            let _adopted = master.await_log("Cluster adopted");
+        }
+    }
+    if master.log().count("Cluster adopted") == 0 {
+        let _adopted = master.await_log("Cluster adopted");
+    }
+    master.restart();
+    while master.status().workers.len() > 2 {
+        let _old = master.await_log("Worker exited");
+    }
+    keep_alive.await_ok(OK_BETWEEN);
+    let (kept, new) = (keep_alive.stop(), per_request.stop());
+    println!("{kills} kills, seed {seed}: {kept}\n{new}");
+    assert_eq!(kept.failures() + new.failures(), 0, "seed {seed}: {kept}\n{new}\n{}", master.log());
     master.stop();
 }
 
@@ -106,7 +160,7 @@ fn a_master_that_is_killed_while_it_takes_over_is_followed_by_the_next_one() {
 
 #[test]
 fn workers_that_do_not_come_back_are_replaced_and_their_listener_is_kept() {
-    let mut master = Start::test_worker(GOOD).ready();
+    let mut master = Start::test_worker("hello listen listening stay serve drained hang").ready();
     let address = master.address();
     master.kill();
     master.start_again();
@@ -134,13 +188,39 @@ fn a_master_that_is_started_with_other_options_replaces_the_workers_that_it_take
     master.stop();
 }
 
+/// A master that died after it had spawned a worker and before it had written down which process that is.
+#[test]
+fn a_worker_whose_process_was_not_written_down_is_known_by_its_token() {
+    let mut master = Workers::Axum.start().ready();
+    let before = workers(&master);
+    master.kill();
+    let state = master.socket().with_extension("state");
+    let mut written: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).expect("a state was written")).expect("it is JSON");
+    for worker in written["state"]["workers"]["by_id"].as_object_mut().expect("there are workers").values_mut().take(1) {
+        (worker["pid"], worker["began"]) = (serde_json::Value::Null, serde_json::Value::Null);
+    }
+    std::fs::write(&state, written.to_string()).expect("it can be written");
+    master.start_again();
+    let _adopted = master.await_log("Cluster adopted");
+    assert_eq!(workers(&master), before, "{}", master.log());
+    // It is watched like the others.
+    master.status().pids().into_iter().for_each(|pid| send(pid, SIGKILL));
+    for _ in 0..2 {
+        let _gone = master.await_log("Worker exited");
+    }
+    for _ in 0..2 {
+        let _new = master.await_log("Worker listening");
+    }
+    master.stop();
+}
+
 #[test]
 fn when_nobody_lives_the_next_start_is_a_first_one() {
     let mut master = Workers::Axum.start().ready();
     let pids = master.status().pids();
     master.kill();
-    pids.into_iter().for_each(|pid| dutch_master_tests::harness::send(pid, nix::sys::signal::Signal::SIGKILL));
-    while master.processes().iter().any(|pid| dutch_master_tests::harness::is_alive(*pid)) {
+    pids.into_iter().for_each(|pid| send(pid, SIGKILL));
+    while master.processes().iter().any(|pid| is_alive(*pid)) {
         std::thread::yield_now();
     }
     master.start_again();

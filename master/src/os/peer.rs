@@ -5,10 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, Uid, geteuid, getsid};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::process::began_at;
+use super::process::{began_at, is_running};
 use super::session::session_of;
 
 /// The process that connected.
@@ -63,10 +62,4 @@ impl Peer {
     pub(super) fn terminate(&self) -> bool {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd_send_signal(pidfd, Signal::TERM).is_ok())
     }
-}
-
-/// Whether a process has not exited.
-fn is_running(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
 }

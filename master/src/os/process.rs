@@ -69,8 +69,7 @@ impl Process {
             let status = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
             return status != Ok(WaitStatus::StillAlive);
         }
-        let mut fds = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        !is_running(self.pidfd.get_ref())
     }
 
     /// Signals every process of its group.
@@ -119,6 +118,18 @@ fn signal_group_of(pidfd: &OwnedFd, signal: Signal) -> bool {
     // SAFETY: plain integers, and a null pointer where the kernel takes one for "as `kill` does".
     let outcome = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, std::ptr::null::<libc::siginfo_t>(), PROCESS_GROUP) };
     outcome == 0 || Errno::last() != Errno::EINVAL
+}
+
+/// Whether a process has not exited.
+pub(super) fn is_running(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
+}
+
+/// Whether the process that began then and had this number has not exited.
+pub(super) fn lives(pid: u32, began: u64) -> bool {
+    let pidfd = rustix::process::Pid::from_raw(pid.cast_signed()).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    pidfd.is_some_and(|pidfd| began_at(pid) == Some(began) && is_running(&pidfd))
 }
 
 /// When the process that has this number began, in the kernel's ticks since boot.

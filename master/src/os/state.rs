@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::Counts;
 use super::missing::Dead;
-use super::process::began_at;
+use super::process::lives;
 use super::snapshots::Snapshots;
 use super::workers::Workers;
 use crate::core::listeners::{Key, Registry};
@@ -160,8 +160,7 @@ impl State {
 
     /// The workers whose processes live.
     pub(super) fn living(&self) -> BTreeSet<WorkerId> {
-        let lives = |pid: Option<u32>, began: Option<u64>| began.is_some() && pid.and_then(began_at) == began;
-        self.workers.iter().filter(|(_, worker)| lives(worker.pid, worker.began)).map(|(id, _)| id).collect()
+        self.workers.iter().filter(|(_, worker)| worker.pid.zip(worker.began).is_some_and(|(pid, began)| lives(pid, began))).map(|(id, _)| id).collect()
     }
 }
 
@@ -179,6 +178,7 @@ fn boot_id() -> String {
 mod tests {
     use super::*;
     use crate::core::Config;
+    use crate::os::process::began_at;
 
     fn path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("dm-state-{name}-{}.state", std::process::id()))
