@@ -114,7 +114,7 @@ fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whol
     let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
     for kill in 0..kills {
         // Half of the time something is going on.
-        let restart = (chance(seed + 2 * kill) % 2 == 0).then(|| master.begin(["restart"]));
+        let restart = chance(seed + 2 * kill).is_multiple_of(2).then(|| master.begin(["restart"]));
         thread::sleep(Duration::from_millis(chance(seed + 2 * kill + 1) % 400));
         master.kill();
         drop(restart.map(Running::finish));

@@ -23,6 +23,7 @@ mod backoff;
 mod config;
 mod event;
 mod expire;
+mod going;
 pub mod listeners;
 mod pool;
 mod reconcile;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, EndOfRestart, Failure, Refusal, Report, Signal, WhyGo};
+use super::action::{Action, EndOfRestart, Failure, Refusal, Report, WhyGo};
 use super::backoff::Backoff;
 use super::config::{Config, RECONNECT_MS, SIZE_MAX};
 use super::event::{Event, ExitStatus, SizeChange, Ticket};
@@ -350,44 +350,6 @@ impl Pool {
         if let Some(restart) = self.restart.as_mut().filter(|restart| restart.target == worker.generation) {
             restart.worker_failed(worker.id, newest);
             self.last_failure = Some(why);
-        }
-    }
-
-    /// Rule 5: the order to go. Deadlines only ever move earlier.
-    pub(super) fn tell_to_go(&mut self, now: Time, id: WorkerId, why: WhyGo) {
-        let (announced_ms, kill_at) = (self.config.announced_ms(), now.after(self.config.kill_timeout_ms));
-        let announced = now.after(announced_ms);
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        match &mut worker.state {
-            State::Killing => return,
-            State::Draining { terminate_at, kill_at: earlier, .. } => {
-                *earlier = (*earlier).min(kill_at);
-                *terminate_at = terminate_at.map(|at| at.min(announced));
-                return;
-            }
-            State::Starting { .. } | State::Running { .. } | State::Lost => {}
-        }
-        let was_expected = worker.reconnect_by.take().is_some();
-        let connected = worker.connected;
-        // One that may still come back to hear the order is not cut short by a signal.
-        let may_come_back = self.adopting_until.filter(|_| was_expected);
-        worker.state = State::Draining { why, terminate_at: if connected { Some(announced) } else { may_come_back }, kill_at };
-        self.report(Report::WorkerToldToGo { worker: id, why });
-        match (connected, may_come_back) {
-            (true, _) => self.order(Action::Disconnect { worker: id, reason: why.on_the_wire(), timeout_ms: announced_ms }),
-            (false, None) => self.order(Action::Signal { worker: id, signal: Signal::Terminate }),
-            (false, Some(_)) => {}
-        }
-    }
-
-    pub(super) fn kill(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.state = State::Killing;
-            worker.reconnect_by = None;
-            if let Some(stopping) = &mut self.stopping {
-                stopping.killed = true;
-            }
-            self.order(Action::Signal { worker: id, signal: Signal::Kill });
         }
     }
 

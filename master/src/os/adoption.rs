@@ -193,10 +193,12 @@ impl EventLoop {
         let sockets = port_holder::sockets(&address);
         let processes = self.listeners.holders(key).into_iter().filter_map(|worker| self.workers.get(worker)?.process());
         let members: Vec<_> = processes.flat_map(Process::members).collect();
-        members.iter().flat_map(|member| port_holder::descriptors(member.pid, &sockets).into_iter().map(move |number| (member, number))).any(|(member, number)| {
-            let copy = pidfd_getfd(member, number, PidfdGetfdFlags::empty());
-            copy.is_ok_and(|fd| self.listeners.take_back(key, fd).is_ok())
-        })
+        members.iter().flat_map(|member| port_holder::descriptors(member.pid, &sockets).into_iter().map(move |number| (member, number))).any(
+            |(member, number)| {
+                let copy = pidfd_getfd(member, number, PidfdGetfdFlags::empty());
+                copy.is_ok_and(|fd| self.listeners.take_back(key, fd).is_ok())
+            },
+        )
     }
 
     fn is_out_of_reach(&mut self, key: &str, reason: String) {

@@ -236,7 +236,10 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()].into_iter().flatten().min()
+        [core, hello, self.hooks.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.

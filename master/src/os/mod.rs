@@ -10,6 +10,7 @@ mod control;
 mod control_socket;
 mod error;
 mod event_loop;
+mod greeting;
 mod hearing;
 mod hook;
 mod in_json;

@@ -54,7 +54,7 @@ impl Peer {
         let leader = session_of(pid)?;
         let began = began_at(leader)?;
         // The peer holds its connection open while it lives, so a number that still is in that session is its own.
-        let is_alive = self.pidfd.as_ref().is_none_or(|pidfd| is_running(pidfd));
+        let is_alive = self.pidfd.as_ref().is_none_or(is_running);
         (is_alive && session_of(pid) == Some(leader) && session_of(0) != Some(leader)).then_some((leader, began))
     }
 

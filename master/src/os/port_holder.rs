@@ -56,7 +56,10 @@ fn unix_sockets(path: &str) -> Vec<String> {
     let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     // One that took the place of a left-over file was bound under another name.
     let before = successor(Path::new(path));
-    columns.filter(|row| row.get(7).is_some_and(|name| *name == path || Path::new(name) == before)).filter_map(|row| row.get(6).map(|inode| (*inode).to_owned())).collect()
+    columns
+        .filter(|row| row.get(7).is_some_and(|name| *name == path || Path::new(name) == before))
+        .filter_map(|row| row.get(6).map(|inode| (*inode).to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ fn signal_group_of(pidfd: &OwnedFd, signal: Signal) -> bool {
     /// `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9.
     const PROCESS_GROUP: libc::c_uint = 1 << 2;
     // SAFETY: plain integers, and a null pointer where the kernel takes one for "as `kill` does".
-    let outcome = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, std::ptr::null::<libc::siginfo_t>(), PROCESS_GROUP) };
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, std::ptr::null::<libc::siginfo_t>(), PROCESS_GROUP) };
     outcome == 0 || Errno::last() != Errno::EINVAL
 }
 

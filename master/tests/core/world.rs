@@ -211,7 +211,10 @@ impl Invariants {
                 Action::Spawn { worker, .. } => {
                     ensure(*worker > self.last_spawned, "no id twice")?;
                     self.last_spawned = *worker;
-                    ensure((before.phase() != Phase::Stopping || *event == Event::TakenOver) && after.phase() != Phase::Stopping, "nothing is spawned after a stop")?;
+                    ensure(
+                        (before.phase() != Phase::Stopping || *event == Event::TakenOver) && after.phase() != Phase::Stopping,
+                        "nothing is spawned after a stop",
+                    )?;
                 }
                 Action::Exit { .. } => {
                     ensure(after.workers().next().is_none(), "the master outlives its workers")?;

@@ -409,7 +409,12 @@ impl Pool {
                     say(connection, &FromMaster::Disconnect(Disconnect { reason: DisconnectReason::Stop, timeout_ms: 27_000 }));
                 }
             }
-            FromControl::Hello(_) | FromControl::Reload(_) | FromControl::Scale(_) | FromControl::Subscribe(_) | FromControl::Metrics(_) | FromControl::Unknown => {
+            FromControl::Hello(_)
+            | FromControl::Reload(_)
+            | FromControl::Scale(_)
+            | FromControl::Subscribe(_)
+            | FromControl::Metrics(_)
+            | FromControl::Unknown => {
                 say(client, &ToControl::Error(ErrorMessage { seq: None, code: codes::UNSUPPORTED.into(), message: "not here".into() }));
             }
         }
