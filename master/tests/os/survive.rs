@@ -14,6 +14,9 @@ use crate::harness::{Folder, Master, eventually, is_alive, signal_to, variable};
 use crate::peer::Peer;
 use crate::workers::listeners;
 
+/// Requests of one worker that wait: as many as there can be listeners.
+const LISTENERS_MAX: u64 = 256;
+
 const WEB: [&str; 4] = ["-n", "1", "-l", "web=127.0.0.1:0"];
 
 /// A worker that serves and holds the listener `web`.
@@ -139,6 +142,59 @@ fn a_worker_that_asks_for_a_listener_that_has_not_come_back_waits_for_it() {
     give_back(&mut peer, seq, &listener);
     assert!(matches!(starting.hear(), Some(FromMaster::Listener(answer)) if answer.seq == 9));
     assert_eq!(TcpListener::from(starting.take_fd()).local_addr().unwrap(), listener.local_addr().unwrap());
+}
+
+#[test]
+fn requests_for_a_listener_that_has_not_come_back_have_a_limit() {
+    let folder = Folder::new();
+    let args = ["-n", "2", "-l", "web=127.0.0.1:0"];
+    let mut master = Master::start(&folder, &args);
+    let (pid, other) = (master.next_worker(), master.next_worker());
+    let (peer, _listener) = holder(&master, pid);
+    master.next("Worker listening");
+    master.die_and_start_again(&folder, &args);
+    drop(peer);
+    let (mut starting, _) = Peer::of_worker(&master, other);
+    for seq in 1..=LISTENERS_MAX + 1 {
+        starting.say(&FromWorker::Listen(Listen { seq, name: Some("web".into()), ..Listen::default() }));
+    }
+    assert!(matches!(starting.hear(), Some(FromMaster::Error(error)) if error.seq == Some(LISTENERS_MAX + 1) && error.code == codes::LIMIT));
+}
+
+/// Here nobody can get at the listener but by its holder's end: the test holds it in the worker's name.
+#[test]
+fn a_worker_that_keeps_what_its_replacement_needs_is_told_to_go_first() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &WEB);
+    let pid = master.next_worker();
+    let (peer, listener) = holder(&master, pid);
+    master.next("Cluster ready");
+    master.die_and_start_again(&folder, &WEB);
+    drop(peer);
+    let told = master.next("Listener of the dead master is not to be had yet");
+    assert!(told["reason"].as_str().unwrap().contains(&format!("(pid {})", std::process::id())), "who has it is named: {told}");
+    let (mut replacement, _) = Peer::of_next_worker(&mut master);
+    replacement.say(&FromWorker::Listen(Listen { seq: 3, name: Some("web".into()), ..Listen::default() }));
+    assert_eq!(master.next("Worker exited")["workerPid"], pid);
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert!(matches!(replacement.hear(), Some(FromMaster::Listener(answer)) if answer.seq == 3));
+    assert_eq!(TcpListener::from(replacement.take_fd()).local_addr().unwrap(), address);
+}
+
+#[test]
+fn a_state_that_cannot_be_written_is_told_and_stops_nothing() {
+    let folder = Folder::new();
+    let blocked = folder.path().join("dutch-master/m.state.new");
+    std::fs::create_dir_all(&blocked).unwrap();
+    std::fs::set_permissions(folder.path().join("dutch-master"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    master.next("State cannot be written, workers would not outlive this master");
+    let _serving = Peer::of_next_serving_worker(&mut master);
+    master.next("Cluster ready");
+    std::fs::remove_dir(&blocked).unwrap();
+    drop(_serving);
+    eventually("it is written when that can be done", || folder.path().join("dutch-master/m.state").exists());
 }
 
 #[test]
