@@ -172,3 +172,16 @@ fn a_master_that_dies_while_it_takes_over_is_followed_by_the_next() {
     world.say(1, Said::RequestRestart);
     assert_eq!(world.spawned(), [3]);
 }
+
+/// Catches: lost workers that leave no room for their replacements within 3 × size + surge, so that nothing ever happens again.
+#[test]
+fn of_more_lost_workers_than_are_needed_the_others_go_at_once() {
+    let mut world = World::running(Config::default(), 4);
+    world.master_dies();
+    world.scale(1);
+    world.advance(2_000);
+    assert_eq!(world.told_to_go(), [(3, WhyGo::Lost), (2, WhyGo::Lost), (1, WhyGo::Lost)]);
+    world.play(3_600_000);
+    assert_eq!(world.running_ids(), [5]);
+    assert!(world.pool.workers().all(|worker| worker.is_running()));
+}

@@ -240,12 +240,17 @@ impl Invariants {
         ensure(!spawned || live <= size + surge, "spawns stay within size + surge")?;
         ensure(scaled || live <= live_before.max(size + surge), "starting + running never exceed size + surge")?;
         ensure(!spawned || after.workers().count() as u32 <= 3 * size + surge, "all together never exceed 3 × size + surge")?;
-        let dismissed = actions
+        let dismissed: Vec<_> = actions
             .iter()
-            .any(|a| matches!(a, Action::Report(Report::WorkerToldToGo { worker, .. }) if before.worker(*worker).is_some_and(|w| w.is_running())));
+            .filter_map(|a| if let Action::Report(Report::WorkerToldToGo { worker, why }) = a { Some((before.worker(*worker)?, *why)) } else { None })
+            .filter(|(worker, _)| worker.is_running())
+            .collect();
+        // Lost ones serve, too.
+        let lost = after.workers().filter(|w| w.state == State::Lost).count() as u32;
+        let serving = after.running() + if dismissed.iter().all(|(_, why)| *why == WhyGo::Lost) { lost } else { 0 };
         let recycled = actions.iter().filter(|a| matches!(a, Action::Report(Report::WorkerToldToGo { why: WhyGo::Recycle, .. }))).count();
         ensure(recycled <= 1 || scaled, "those that are due are recycled one at a time")?;
-        ensure(!dismissed || after.phase() == Phase::Stopping || after.running() >= size, "nobody running is told to go while fewer than size would be left")?;
+        ensure(dismissed.is_empty() || after.phase() == Phase::Stopping || serving >= size, "nobody running is told to go while fewer than size would be left")?;
         let slots: Vec<_> = after.workers().filter(|w| matches!(w.state, State::Starting { .. })).map(|w| (w.slot, w.generation)).collect();
         let distinct = slots.iter().enumerate().all(|(i, slot)| !slots[..i].contains(slot));
         ensure(distinct, "two starts of one generation never have the same slot")?;
