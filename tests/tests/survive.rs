@@ -2,10 +2,10 @@
 #![allow(clippy::print_stdout)] // the numbers are worth seeing
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dutch_master_protocol::control::Phase;
-use dutch_master_tests::harness::{Master, Running, Start, exclusive, get, is_alive, send};
+use dutch_master_tests::harness::{Master, PATIENCE, Running, Start, Status, exclusive, get, is_alive, send};
 use dutch_master_tests::load::{Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::SIGKILL;
@@ -26,11 +26,25 @@ fn workers(master: &Master) -> Vec<(u32, Option<u32>)> {
     workers
 }
 
+/// Asks until the status is like that.
+#[track_caller]
+fn eventually(master: &Master, what: &str, condition: impl Fn(&Status) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let status = master.status();
+        if condition(&status) {
+            return;
+        }
+        assert!(Instant::now() < until, "never: {what}: {status:?}\n{}", master.log());
+    }
+}
+
 #[track_caller]
 fn assert_nothing_fails(workers_of: Workers, mode: Mode) {
     let _alone = exclusive();
     let mut master = workers_of.start().option("--settle-time", "0s").ready();
     let (before, load) = (workers(&master), load(&master, mode));
+    load.await_ok(OK_BETWEEN);
     let descriptors = master.usage().descriptors;
     for _ in 0..KILLS {
         load.await_ok(OK_BETWEEN);
@@ -75,21 +89,18 @@ fn a_rolling_restart_that_the_master_does_not_live_to_see_is_completed_by_the_ne
     let load = load(&master, Mode::KeepAlive);
     for (moment, generation) in MOMENTS.into_iter().zip(2..) {
         load.await_ok(OK_BETWEEN);
+        // What the last round left to be told is no moment of this one.
+        master.log().forget();
         let restart = master.begin(["restart"]);
         let _now = master.await_log(moment);
         master.kill();
         let _cut = restart.finish();
         master.start_again();
         let _adopted = master.await_log("Cluster adopted");
-        if master.status().pool.phase == Phase::Restarting {
-            let _complete = master.await_log("Restart complete");
-        }
-        while master.status().workers.len() > 2 {
-            let _old = master.await_log("Worker exited");
-        }
-        let status = master.status();
-        let is_renewed = status.running().count() == 2 && status.running().all(|worker| worker.generation == generation);
-        assert!(is_renewed, "killed at “{moment}”: {status:?}\n{}", master.log());
+        eventually(&master, &format!("killed at “{moment}”, it is renewed"), |status| {
+            let is_renewed = status.running().count() == 2 && status.running().all(|worker| worker.generation == generation);
+            is_renewed && status.workers.len() == 2 && status.pool.phase == Phase::Serving
+        });
     }
     load.await_ok(OK_BETWEEN);
     let report = load.stop();
@@ -128,9 +139,7 @@ fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whol
         let _adopted = master.await_log("Cluster adopted");
     }
     master.restart();
-    while master.status().workers.len() > 2 {
-        let _old = master.await_log("Worker exited");
-    }
+    eventually(&master, "the pool is whole and nothing else is left", |status| status.running().count() == 2 && status.workers.len() == 2);
     keep_alive.await_ok(OK_BETWEEN);
     let (kept, new) = (keep_alive.stop(), per_request.stop());
     println!("{kills} kills, seed {seed}: {kept}\n{new}");
@@ -165,13 +174,8 @@ fn workers_that_do_not_come_back_are_replaced_and_their_listener_is_kept() {
     master.kill();
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    for _ in 0..2 {
-        let _new = master.await_log("Worker listening");
-    }
-    for _ in 0..2 {
-        let _old = master.await_log("Worker exited");
-    }
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
+    eventually(&master, "they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
+    assert_eq!(master.log().count("Waiting before the next start"), 0, "nobody is to blame:\n{}", master.log());
     assert_eq!(master.address(), address);
     let _served = get(address, "/");
     master.stop();
@@ -205,12 +209,7 @@ fn a_worker_whose_process_was_not_written_down_is_known_by_its_token() {
     assert_eq!(workers(&master), before, "{}", master.log());
     // It is watched like the others.
     master.status().pids().into_iter().for_each(|pid| send(pid, SIGKILL));
-    for _ in 0..2 {
-        let _gone = master.await_log("Worker exited");
-    }
-    for _ in 0..2 {
-        let _new = master.await_log("Worker listening");
-    }
+    eventually(&master, "they are replaced", |status| status.running().filter(|worker| worker.id > 2).count() == 2);
     master.stop();
 }
 

@@ -58,10 +58,25 @@ impl Pool {
         }
     }
 
+    /// Those that are not back are replaced like lost ones, but it is the master's death that cut them off: it counts as no failure.
     pub(super) fn end_adoption(&mut self, now: Time) {
-        if self.adopting_until.take_if(|until| *until <= now).is_some() {
-            let workers = self.count(|worker| worker.is_live() && worker.connected);
-            self.report(Report::ClusterAdopted { workers });
+        if self.adopting_until.take_if(|until| *until <= now).is_none() {
+            return;
+        }
+        let workers = self.count(|worker| worker.is_live() && worker.connected);
+        self.report(Report::ClusterAdopted { workers });
+        for id in self.ids() {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            if worker.reconnect_by.take_if(|at| *at <= now).is_none() {
+                continue;
+            }
+            if worker.is_running() {
+                worker.state = State::Lost;
+                self.report(Report::WorkerLost { worker: id });
+            } else {
+                self.report(Report::DisconnectedWhileStarting { worker: id });
+                self.kill(id);
+            }
         }
     }
 }

@@ -160,7 +160,10 @@ impl EventLoop {
                 worker.stage = Stage::Gone;
                 never.push(id);
             }
-            never.into_iter().for_each(|worker| self.note(Event::NeverSpawned { worker }));
+            for worker in never {
+                debug!(workerId = worker, "Worker was never started");
+                self.note(Event::NeverSpawned { worker });
+            }
         }
         if self.adoption.try_at.take_if(|at| *at <= now).is_some() {
             self.try_for_missing(now);

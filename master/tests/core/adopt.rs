@@ -1,6 +1,6 @@
 //! A master that died: what the next one does with its pool.
 
-use dutch_master::core::{Action, Config, EndOfRestart, Event, Phase, Report, Said, Signal, WhyGo};
+use dutch_master::core::{Action, Config, EndOfRestart, Event, Phase, Report, Said, Signal, Surge, WhyGo};
 
 use crate::world::World;
 
@@ -184,4 +184,20 @@ fn of_more_lost_workers_than_are_needed_the_others_go_at_once() {
     world.play(3_600_000);
     assert_eq!(world.running_ids(), [5]);
     assert!(world.pool.workers().all(|worker| worker.is_running()));
+}
+
+/// Catches: a backoff, or a restart that is given up, because workers of another make were cut off by the master's death.
+#[test]
+fn that_workers_do_not_come_back_is_no_failure_of_theirs() {
+    let mut world = World::running(Config { restart_attempts: 1, surge: Surge::All, ..Config::default() }, 2);
+    world.restart(7);
+    world.listening(3);
+    world.connect(4);
+    world.take();
+    world.master_dies();
+    world.advance(2_000);
+    assert!(world.reports(|report| if let Report::BackingOff { .. } = report { Some(()) } else { None }).is_empty(), "{:?}", world.actions);
+    assert_eq!(world.signals(), [(4, Signal::Kill), (1, Signal::Terminate)], "one had not come so far, and of three that serve two are needed");
+    assert_eq!(world.spawned(), [5, 6]);
+    assert_eq!(world.pool.phase(), Phase::Restarting);
 }

@@ -250,7 +250,10 @@ impl Invariants {
         let serving = after.running() + if dismissed.iter().all(|(_, why)| *why == WhyGo::Lost) { lost } else { 0 };
         let recycled = actions.iter().filter(|a| matches!(a, Action::Report(Report::WorkerToldToGo { why: WhyGo::Recycle, .. }))).count();
         ensure(recycled <= 1 || scaled, "those that are due are recycled one at a time")?;
-        ensure(dismissed.is_empty() || after.phase() == Phase::Stopping || serving >= size, "nobody running is told to go while fewer than size would be left")?;
+        ensure(
+            dismissed.is_empty() || after.phase() == Phase::Stopping || serving >= size,
+            "nobody running is told to go while fewer than size would be left",
+        )?;
         let slots: Vec<_> = after.workers().filter(|w| matches!(w.state, State::Starting { .. })).map(|w| (w.slot, w.generation)).collect();
         let distinct = slots.iter().enumerate().all(|(i, slot)| !slots[..i].contains(slot));
         ensure(distinct, "two starts of one generation never have the same slot")?;
