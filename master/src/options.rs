@@ -60,6 +60,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Where metrics go; `None`: only to those who ask over the control socket.
     pub metrics: Option<MetricsTo>,
+    /// The `node` that runs the worker, whatever the worker's name ends with; `None`: a script is run by the one in PATH. For embedding programs alone.
+    pub node: Option<PathBuf>,
     /// Arguments for `node` itself.
     pub node_args: Vec<String>,
     /// Where the Node SDK is; `None`: looked for.
@@ -95,6 +97,7 @@ impl Options {
             socket: None,
             pid_file: None,
             metrics: None,
+            node: None,
             node_args: Vec::new(),
             node_sdk: None,
         }

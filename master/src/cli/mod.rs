@@ -2,7 +2,6 @@
 
 mod adapt;
 mod args;
-mod client;
 mod commands;
 mod config;
 mod conformance;
@@ -26,6 +25,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dutch_master::client;
 
 use self::args::{Command, CommandLine};
 use self::exit::Failure;

@@ -206,6 +206,7 @@ impl Settings {
             socket: self.socket,
             pid_file: self.pid_file,
             metrics: self.metrics,
+            node: defaults.node,
             node_args: self.node_args.iter().flatten().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
             node_sdk: self.node_sdk,
         })

@@ -212,6 +212,13 @@ impl EventLoop {
         }
     }
 
+    /// A restart was refused for a reason of its own.
+    pub(super) fn restart_impossible(&mut self, ticket: core::Ticket, why: &str) {
+        if self.clients.waiting.remove(&ticket).is_some() {
+            self.tell(ticket, &error("EINVAL", why));
+        }
+    }
+
     /// A restart ended.
     pub(super) fn restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
         let answer = match end {

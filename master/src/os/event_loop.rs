@@ -16,6 +16,7 @@ use tokio::task::unconstrained;
 use tracing::warn;
 
 use super::adoption::Adoption;
+use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::control::Clients;
@@ -51,6 +52,10 @@ pub(super) struct EventLoop {
     pub(super) acceptor: ControlAcceptor,
     pub(super) control_upkeep: ControlUpkeep,
     pub(super) requests: Option<Receiver<Request>>,
+    pub(super) callbacks: Callbacks,
+    pub(super) evaluation: Evaluation,
+    /// As the embedding program said last.
+    pub(super) surroundings: Option<Surroundings>,
     pub(super) listeners: Listeners,
     pub(super) workers: Workers,
     pub(super) hooks: Hooks,
@@ -89,6 +94,7 @@ enum Ready {
     HookEnded,
     SocketsChanged,
     MetricsAsked(oneshot::Sender<String>),
+    Evaluated,
     Time,
 }
 
@@ -107,6 +113,9 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                if self.exit_code.is_some() {
+                    break;
+                }
             }
             // One that always has something to say must not keep the runtime from noticing the others.
             tokio::task::yield_now().await;
@@ -206,6 +215,7 @@ impl EventLoop {
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
         add(self.listeners.watch().is_some_and(|watch| watch.poll_changed(cx).is_ready()), Ready::SocketsChanged);
+        add(self.evaluation.poll(cx).is_ready(), Ready::Evaluated);
         if let Some(requests) = &mut self.requests
             && let Poll::Ready(request) = requests.poll_recv(cx)
         {
@@ -228,6 +238,7 @@ impl EventLoop {
             Ready::SocketsChanged => self.sockets_changed(),
             // One that has gone wants nothing any more.
             Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
     }
@@ -236,10 +247,9 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let own =
+            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
+        [core, hello].into_iter().chain(own).into_iter().flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -254,6 +264,7 @@ impl EventLoop {
             self.worker_exited(worker);
         }
         self.hook_ended();
+        self.evaluation_ended();
     }
 
     /// Handles the deadlines that have come.
@@ -267,6 +278,7 @@ impl EventLoop {
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }
+        self.evaluation_expired(now);
         if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
             self.note(Event::DeadlineReached);
         }

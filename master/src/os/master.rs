@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
 use super::adoption::Adoption;
+use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
 use super::control::Clients;
 use super::control_socket::ControlSocket;
@@ -37,6 +38,7 @@ use crate::options::Options;
 #[derive(Debug)]
 pub struct Master {
     options: Options,
+    callbacks: Callbacks,
     name: String,
     here: PathBuf,
     read_again: Option<ReadAgain>,
@@ -54,7 +56,15 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare(options: Options) -> Result<Master, StartError> {
-        let (here, name) = check(&options)?;
+        Master::prepare_with(options, Callbacks::default())
+    }
+
+    /// The same for a program that wants to be asked.
+    ///
+    /// # Errors
+    /// [`StartError`]: everything that can be seen before a worker is spawned.
+    pub fn prepare_with(options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
+        let (here, name) = check(&options, callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
         let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
@@ -69,7 +79,7 @@ impl Master {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, name, here, read_again: None, listeners, left, metrics, _pid_file: pid_file, control_socket })
+        Ok(Master { options, callbacks, name, here, read_again: None, listeners, left, metrics, _pid_file: pid_file, control_socket })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -77,7 +87,7 @@ impl Master {
     /// # Errors
     /// [`StartError`]: what a start would end with.
     pub fn check(options: &Options) -> Result<(), StartError> {
-        check(options).map(drop)
+        check(options, false).map(drop)
     }
 
     /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
@@ -97,7 +107,7 @@ impl Master {
     }
 
     /// Starts the workers and keeps them until a stop is asked for. Returns the exit code. To be awaited on a current-thread runtime with I/O and time enabled, from the thread that stays.
-    pub async fn run(mut self, requests: Receiver<Request>) -> u8 {
+    pub async fn run(mut self, mut requests: Receiver<Request>) -> u8 {
         let control_path = self.control_socket.path().to_path_buf();
         let state = StateFile::at(self.control_socket.state().to_path_buf());
         let acceptor = match self.control_socket.acceptor() {
@@ -114,7 +124,11 @@ impl Master {
                 return 1;
             }
         };
-        let size = evaluate(self.options.num_workers);
+        let (size, surroundings) = match callbacks::first(&mut self.callbacks, &mut requests).await {
+            Ok(Some(evaluated)) => (evaluated.num_workers, Some(evaluated.surroundings)),
+            Ok(None) => (evaluate(self.options.num_workers), None),
+            Err(code) => return code,
+        };
         info!(numWorkers = size, "Starting cluster");
         let is_successor = self.left.is_some();
         let (pool, workers, snapshots, counts) = match self.left.take() {
@@ -130,6 +144,9 @@ impl Master {
             acceptor,
             control_upkeep: ControlUpkeep::default(),
             requests: Some(requests),
+            callbacks: std::mem::take(&mut self.callbacks),
+            evaluation: Evaluation::default(),
+            surroundings,
             listeners: std::mem::take(&mut self.listeners),
             workers,
             hooks: Hooks::default(),
@@ -167,7 +184,7 @@ impl Master {
 }
 
 /// Where it would run, and under which name.
-fn check(options: &Options) -> Result<(PathBuf, String), StartError> {
+fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), StartError> {
     check_system()?;
     let here = working_directory();
     let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
@@ -175,7 +192,7 @@ fn check(options: &Options) -> Result<(PathBuf, String), StartError> {
     if !is_name(&name) {
         return Err(StartError::Name { name });
     }
-    check_worker(options, &directory)?;
+    check_worker(options, &directory, has_callback)?;
     Ok((here, name))
 }
 
@@ -199,10 +216,10 @@ fn let_children_be_reaped() {
 }
 
 /// A hook may still have to make what is missing; then only its outcome counts.
-pub(super) fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
+pub(super) fn check_worker(options: &Options, directory: &Path, has_callback: bool) -> Result<(), StartError> {
     let environment = snapshots::environment(std::env::vars_os(), &options.env);
     let directory = snapshots::resolve(directory)?;
-    if options.before_fork.is_some() {
+    if has_callback || options.before_fork.is_some() {
         return Ok(());
     }
     let program = Program::find(options, &directory, &environment)?;

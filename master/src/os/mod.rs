@@ -1,9 +1,10 @@
 //! Everything that touches the system: processes, descriptors, sockets, files, time. It carries out what `core` orders and tells it what happened; it decides nothing.
 //!
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
-//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts. `master` is what happens before and after.
+//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
 mod adoption;
+mod callbacks;
 mod clock;
 mod connection;
 mod control;
@@ -47,6 +48,7 @@ mod upkeep;
 mod watch;
 mod workers;
 
+pub use callbacks::{Answer, Callbacks, Evaluated, Surroundings};
 pub use error::StartError;
 pub use master::{Master, working_directory};
 pub use reload::{FIXED_KEYS, Reread};

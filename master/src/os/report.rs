@@ -175,6 +175,11 @@ impl EventLoop {
         self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });
     }
 
+    /// The embedding program does not say what a restart is to be like.
+    pub(super) fn say_restart_refused(&mut self, why: &str) {
+        self.say(&Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Restart refused, nothing changes") });
+    }
+
     /// Some of what was changed stays as it is.
     pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
         self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });

@@ -117,6 +117,10 @@ fn become_independent() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         // Descriptors that the master's own parent left open are nobody's; kernels before 5.11 do not know this, and then they stay open.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        // An embedding program may keep its output from its children (Node does), but a worker's output is the master's. Where there is none, there is nothing to keep open.
+        for output in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+            libc::fcntl(output, libc::F_SETFD, 0);
+        }
     }
     Ok(())
 }

@@ -2,63 +2,111 @@
 
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix;
 
 use dutch_master_protocol::message::Kind;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use super::QUEUE_MAX;
+use super::turn::Turn;
 use crate::listener::{AdoptError, Listener};
 
 /// A connection, just accepted.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
 
-pub(super) enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+/// A connection, and where it comes from if that has an address.
+pub(super) type Accepted = (Stream, Option<SocketAddr>);
+
+pub(super) struct Acceptor {
+    listener: AsyncFd<Socket>,
+    is_unix: bool,
+    turn: Turn,
 }
 
 impl Acceptor {
-    pub(super) fn new(listener: Listener) -> io::Result<Acceptor> {
-        let adopt = |listener: Listener| -> Result<Acceptor, AdoptError> {
+    /// `pool_size`: how many workers share the listener.
+    pub(super) fn new(listener: Listener, pool_size: u32) -> io::Result<Acceptor> {
+        let adopt = |listener: Listener| -> Result<(Socket, bool), AdoptError> {
             Ok(match listener.kind()? {
-                Kind::Unix => Acceptor::Unix(listener.into_tokio_unix()?),
-                Kind::Tcp | Kind::Udp => Acceptor::Tcp(listener.into_tokio_tcp()?),
+                Kind::Unix => (listener.into_std_unix()?.into(), true),
+                Kind::Tcp | Kind::Udp => (listener.into_std_tcp()?.into(), false),
             })
         };
-        adopt(listener).map_err(|error| match error {
+        let (socket, is_unix) = adopt(listener).map_err(|error| match error {
             AdoptError::Io(error) => error,
             wrong @ AdoptError::WrongKind { .. } => io::Error::new(io::ErrorKind::InvalidInput, wrong),
-        })
+        })?;
+        Ok(Acceptor { listener: watch(socket)?, is_unix, turn: Turn::new(pool_size)? })
     }
 
-    /// The next connection, and where it comes from if that has an address.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match self {
-            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, from)| (Either::Left(stream), Some(from))),
-            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| (Either::Right(stream), None)),
+    /// The next connection. `load` tells how many there are already.
+    pub(super) async fn accept(&mut self, load: impl Fn() -> usize) -> io::Result<Accepted> {
+        loop {
+            let mut ready = self.listener.readable().await?;
+            if ready.ready().is_read_closed() {
+                drop(ready);
+                // Somebody shut the listener down. Even when it listens again the runtime keeps on saying so, to this registration.
+                match next_or_why(|| self.listener.get_ref().accept())? {
+                    Some((socket, from)) => return adopt(socket, self.is_unix, from.as_socket()),
+                    None => self.listener = watch(self.listener.get_ref().try_clone()?)?,
+                }
+                continue;
+            }
+            if !self.turn.comes(self.listener.get_ref(), load()).await {
+                ready.clear_ready();
+                continue;
+            }
+            if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+                let (socket, from) = accepted?;
+                return adopt(socket, self.is_unix, from.as_socket());
+            }
+            self.turn.is_over();
         }
     }
 
     /// Takes what waits in the queue, and closes this copy of the listener.
     ///
     /// It asks the system rather than the runtime, which may not have learnt yet that something waits.
-    pub(super) fn accept_queue(self) -> Vec<(Stream, Option<SocketAddr>)> {
-        match self {
-            Acceptor::Tcp(listener) => {
-                let Ok(listener) = listener.into_std() else { return Vec::new() };
-                let waiting = std::iter::from_fn(|| next(|| listener.accept()));
-                let adopt = |stream: net::TcpStream| stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                waiting.take(QUEUE_MAX).filter_map(|(stream, from)| Some((Either::Left(adopt(stream).ok()?), Some(from)))).collect()
-            }
-            Acceptor::Unix(listener) => {
-                let Ok(listener) = listener.into_std() else { return Vec::new() };
-                let waiting = std::iter::from_fn(|| next(|| listener.accept()));
-                let adopt = |stream: unix::net::UnixStream| stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
-                waiting.take(QUEUE_MAX).filter_map(|(stream, _)| Some((Either::Right(adopt(stream).ok()?), None))).collect()
-            }
-        }
+    pub(super) fn accept_queue(self) -> Vec<Accepted> {
+        let listener = self.listener.into_inner();
+        let waiting = std::iter::from_fn(|| next(|| listener.accept()));
+        waiting.take(QUEUE_MAX).filter_map(|(socket, from)| adopt(socket, self.is_unix, from.as_socket()).ok()).collect()
+    }
+}
+
+/// Lets the runtime tell when there is something to read.
+#[allow(unsafe_code)]
+pub(super) fn watch<T: Fixed>(inner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: a `Fixed` is the same open descriptor until it is dropped, and that happens only after `AsyncFd` has deregistered it.
+    Ok(unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE)? })
+}
+
+/// An owner of one descriptor, which stays the same and stays open until it is dropped.
+pub(super) trait Fixed: AsRawFd {}
+
+impl Fixed for Socket {}
+
+fn adopt(socket: Socket, is_unix: bool, from: Option<SocketAddr>) -> io::Result<Accepted> {
+    if is_unix {
+        let stream = unix::net::UnixStream::from(socket);
+        stream.set_nonblocking(true)?;
+        return Ok((Either::Right(UnixStream::from_std(stream)?), None));
+    }
+    let stream = net::TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    Ok((Either::Left(TcpStream::from_std(stream)?), from))
+}
+
+/// The next connection, if one waits.
+fn next_or_why<T>(accept: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    match accept() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
 

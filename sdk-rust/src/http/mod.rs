@@ -17,6 +17,11 @@ mod answer;
 mod connection;
 mod server;
 mod stream;
+#[cfg(target_os = "linux")]
+mod turn;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_turn.rs"]
+mod turn;
 
 pub use answer::PeerAddress;
 pub use server::{Serve, serve};

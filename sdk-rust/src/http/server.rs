@@ -2,7 +2,6 @@
 
 use std::future::{Future, IntoFuture, pending};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio_util::either::Either;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, warn};
 
-use super::acceptor::{Acceptor, Stream};
+use super::acceptor::{Accepted, Acceptor};
 use super::connection::{self, Phase};
 use super::{ACCEPT_PAUSE, CUT_MARGIN, HttpService, IDLE_GRACE, LINGER_TIMEOUT};
 use crate::listener::Listener;
@@ -62,20 +61,20 @@ impl<S: HttpService> Serve<S> {
         let Serve { serving, listener, service, idle_grace } = self;
         let worker = &serving.worker;
         let (key, address): (String, Option<Address>) = (listener.key().to_owned(), listener.address().cloned());
-        let acceptor = Acceptor::new(listener)?;
+        let mut acceptor = Acceptor::new(listener, worker.pool_size())?;
         worker.listening(address);
         let beating = AbortOnDropHandle::new(tokio::spawn(beat(worker.clone())));
 
         let connections = TaskTracker::new();
         let phase = watch::Sender::new(Phase::Serving);
-        let take = |accepted: (Stream, Option<SocketAddr>)| {
+        let take = |accepted: Accepted| {
             if let Either::Left(tcp) = &accepted.0 {
                 let _ = tcp.set_nodelay(true); // Not worth a connection.
             }
             connections.spawn(connection::run(accepted, service.clone(), worker.clone(), phase.subscribe(), idle_grace));
         };
 
-        let order = accept_until_ordered(worker, &acceptor, take).await;
+        let order = accept_until_ordered(worker, &mut acceptor, || connections.len(), take).await;
         drop(beating);
         debug!(reason = ?order.reason, connections = connections.len(), "draining");
         phase.send_replace(Phase::Draining);
@@ -100,13 +99,13 @@ async fn beat(worker: Worker) {
     }
 }
 
-async fn accept_until_ordered(worker: &Worker, acceptor: &Acceptor, take: impl Fn((Stream, Option<SocketAddr>))) -> Order {
+async fn accept_until_ordered(worker: &Worker, acceptor: &mut Acceptor, load: impl Fn() -> usize, take: impl Fn(Accepted)) -> Order {
     let mut ordered = pin!(worker.ordered());
     loop {
         tokio::select! {
             biased;
             order = &mut ordered => return order,
-            accepted = acceptor.accept() => match accepted {
+            accepted = acceptor.accept(&load) => match accepted {
                 Ok(accepted) => take(accepted),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {

@@ -5,10 +5,14 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::stats::coefficient_of_variation;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// Longest response head and body: those of the benchmark's workers have about 200 bytes.
 const RESPONSE_MAX: usize = 4_096;
+
+/// Time between connections that come one after the other.
+pub const GAP: Duration = Duration::from_millis(2);
 
 /// How long nothing at all may happen.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -37,15 +41,6 @@ pub struct Plan {
     pub gap: Duration,
 }
 
-/// What a worker got.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Share {
-    /// Connections.
-    pub connections: u64,
-    /// Requests.
-    pub requests: u64,
-}
-
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -53,15 +48,27 @@ pub struct Outcome {
     pub rate: f64,
     /// Answers that were none.
     pub failures: u64,
-    /// What each worker got, by the name that it answers with.
-    pub shares: BTreeMap<String, Share>,
+    /// How many connections each worker got, by the name that it answers with.
+    pub shares: BTreeMap<String, u64>,
+}
+
+impl Outcome {
+    /// How unevenly connections spread over so many workers: standard deviation by mean.
+    #[must_use]
+    pub fn unevenness(&self, workers: usize) -> f64 {
+        let mut counts: Vec<u64> = self.shares.values().copied().collect();
+        // Workers that got nothing count, too.
+        counts.resize(workers, 0);
+        coefficient_of_variation(&counts)
+    }
 }
 
 struct Connection {
     stream: TcpStream,
     buffer: [u8; RESPONSE_MAX],
     filled: usize,
-    requests: u64,
+    /// Its worker is known.
+    is_counted: bool,
     /// A connection for one request: its response is there, its end is awaited.
     answered: bool,
 }
@@ -129,7 +136,7 @@ impl Generator {
         let mut stream = TcpStream::connect(self.plan.address).expect("the server listens");
         stream.write_all(self.request()).expect("a new connection takes a request");
         self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, n as u64)).expect("a connection can be watched");
-        Connection { stream, buffer: [0; RESPONSE_MAX], filled: 0, requests: 0, answered: false }
+        Connection { stream, buffer: [0; RESPONSE_MAX], filled: 0, is_counted: false, answered: false }
     }
 
     fn advance(&mut self, connection: &mut Connection) -> io::Result<Step> {
@@ -139,13 +146,9 @@ impl Generator {
         }
         connection.filled += n;
         let Some(worker) = whole_response(&connection.buffer[..connection.filled])? else { return Ok(Step::Wait) };
-        if !self.outcome.shares.contains_key(worker) {
-            self.outcome.shares.insert(worker.to_owned(), Share::default());
+        if !std::mem::replace(&mut connection.is_counted, true) {
+            *self.outcome.shares.entry(worker.to_owned()).or_default() += 1;
         }
-        let share = self.outcome.shares.get_mut(worker).expect("it is there");
-        share.requests += 1;
-        share.connections += u64::from(connection.requests == 0);
-        connection.requests += 1;
         connection.filled = 0;
         match self.plan.mode {
             Mode::KeepAlive => connection.stream.write_all(self.request())?,

@@ -22,15 +22,17 @@ pub struct Effort {
     pub load: Duration,
     /// How long an idle or a loaded master is watched.
     pub watch: Duration,
+    /// How many workers are killed.
+    pub crashes: usize,
     /// How many workers are many.
     pub many: usize,
 }
 
 impl Effort {
     /// What `make bench` does.
-    pub const FULL: Effort = Effort { pairs: 7, load: Duration::from_secs(2), watch: Duration::from_secs(30), many: 1_000 };
+    pub const FULL: Effort = Effort { pairs: 7, load: Duration::from_secs(2), watch: Duration::from_secs(30), crashes: 16, many: 1_000 };
     /// Enough to see that it works.
-    pub const QUICK: Effort = Effort { pairs: 2, load: Duration::from_millis(300), watch: Duration::from_secs(2), many: 50 };
+    pub const QUICK: Effort = Effort { pairs: 2, load: Duration::from_millis(300), watch: Duration::from_secs(2), crashes: 1, many: 50 };
 }
 
 /// How many connections the load has, unless a section says otherwise.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::generator::{self, Mode, Plan};
+use super::generator::{self, GAP, Mode, Plan};
 use super::pool::{App, Host, Pool};
 use super::stats::{median, spread};
 use super::{CONNECTIONS, Effort, WARM_UP};
@@ -12,39 +12,55 @@ const SIZES: [usize; 2] = [2, 4];
 
 /// Prints the comparison for one kind of worker; the first host is what the others are compared with.
 pub fn run(title: &str, effort: Effort, app: App, hosts: &[Host]) {
-    println!("\n{title}, {CONNECTIONS} connections, median of {} runs of {:?}\n", effort.pairs, effort.load);
-    println!("{:<8} {:<14} {:<20} {:>10} {:>8}   spread of the pairs", "workers", "connections", "", "requests/s", "ratio");
+    println!(
+        "\n{title}, {CONNECTIONS} connections, median of {} runs of {:?}; unevenness: standard deviation by mean of the connections of each worker\n",
+        effort.pairs, effort.load
+    );
+    println!("{:<8} {:<14} {:<20} {:>10} {:>8}   {:<20} unevenness", "workers", "connections", "", "requests/s", "ratio", "spread of the pairs");
     for size in SIZES {
-        let mut rates = vec![[Vec::new(), Vec::new()]; hosts.len()];
+        let mut runs: Vec<[Runs; 2]> = hosts.iter().map(|_| Default::default()).collect();
         for round in 0..effort.pairs {
             for turn in 0..hosts.len() {
                 // Another one begins each round, so that none always comes after the same other.
                 let which = (round + turn) % hosts.len();
                 let pool = Pool::start(hosts[which], app, size);
+                // Connections that are kept come one after the other: all at once, one worker may get most of them, and then it is not the same that is compared.
                 let load = |mode, duration| {
-                    let outcome = generator::run(Plan { address: pool.address, mode, connections: CONNECTIONS, duration, gap: Duration::ZERO });
+                    let gap = if mode == Mode::KeepAlive { GAP } else { Duration::ZERO };
+                    let outcome = generator::run(Plan { address: pool.address, mode, connections: CONNECTIONS, duration, gap });
                     assert_eq!(outcome.failures, 0, "no request fails");
-                    outcome.rate
+                    outcome
                 };
-                for (mode, rates) in [Mode::KeepAlive, Mode::PerRequest].into_iter().zip(&mut rates[which]) {
+                for (mode, runs) in [Mode::KeepAlive, Mode::PerRequest].into_iter().zip(&mut runs[which]) {
                     load(mode, WARM_UP.min(effort.load));
-                    rates.push(load(mode, effort.load));
+                    let outcome = load(mode, effort.load);
+                    runs.rates.push(outcome.rate);
+                    runs.unevenness.push(outcome.unevenness(size));
                 }
             }
         }
-        print(size, hosts, &rates);
+        print(size, hosts, &runs);
     }
 }
 
-fn print(size: usize, hosts: &[Host], rates: &[[Vec<f64>; 2]]) {
+/// What was measured of one host in one mode.
+#[derive(Default)]
+struct Runs {
+    rates: Vec<f64>,
+    unevenness: Vec<f64>,
+}
+
+fn print(size: usize, hosts: &[Host], runs: &[[Runs; 2]]) {
     for (mode, name) in ["keep-alive", "one by request"].into_iter().enumerate() {
-        let limit = &rates[0][mode];
-        for (host, rates) in hosts.iter().zip(rates) {
-            let rates = &rates[mode];
+        let limit = &runs[0][mode].rates;
+        for (host, runs) in hosts.iter().zip(runs) {
+            let Runs { rates, unevenness } = &runs[mode];
             let ratio = median(rates) / median(limit);
             let (least, most) = spread(&rates.iter().zip(limit).map(|(rate, limit)| rate / limit).collect::<Vec<_>>());
+            let pairs = format!("{least:.3} to {most:.3}");
             let expected = if *host == Host::Master { "   expected 0.97 or more" } else { "" };
-            println!("{size:<8} {name:<14} {:<20} {:>10.0} {ratio:>8.3}   {least:.3} to {most:.3}{expected}", label(*host), median(rates));
+            let (host, rate, unevenness) = (label(*host), median(rates), median(unevenness));
+            println!("{size:<8} {name:<14} {host:<20} {rate:>10.0} {ratio:>8.3}   {pairs:<20} {unevenness:.2}{expected}");
         }
     }
 }

@@ -10,17 +10,21 @@ use dutch_master_tests::bench::{Effort, balance, footprint, many, start, through
 /// Name and what it does.
 type Section = (&'static str, fn(Effort));
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     ("throughput-node", |effort| {
         let hosts = [Host::Launcher, Host::Master, Host::ClusterRoundRobin, Host::ClusterShared];
         throughput::run("Node's HTTP server", effort, App::Node, &hosts);
     }),
-    ("throughput-rust", |effort| throughput::run("axum on one thread for each worker", effort, App::RustSingle, &[Host::Launcher, Host::Master])),
+    ("throughput-rust", |effort| {
+        throughput::run("axum on one thread for each worker", effort, App::RustSingle, &[Host::Launcher, Host::Master]);
+        throughput::run("axum on two threads for each worker", effort, App::RustMulti, &[Host::Launcher, Host::Master]);
+    }),
     ("footprint", footprint::run),
     ("start", start::run),
     ("crash", start::run_crash),
     ("many", many::run),
-    ("balance", |effort| balance::run(effort, Host::Master)),
+    ("balance-node", |effort| balance::run(effort, &[(App::Node, "Node")])),
+    ("balance-rust", |effort| balance::run(effort, &[(App::RustSingle, "axum, 1 thread"), (App::RustMulti, "axum, 2 threads")])),
 ];
 
 fn main() -> ExitCode {

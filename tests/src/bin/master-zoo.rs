@@ -171,6 +171,7 @@ fn hear(connection: &UnixStream, who: &mut Who, fault: Fault) -> End {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // what is left is the pool's business
 fn handle(connection: &UnixStream, who: &mut Who, frame: &[u8], fault: Fault) -> std::result::Result<(), End> {
     match *who {
         Who::Unknown => match decode(frame)? {
@@ -262,7 +263,7 @@ impl Pool {
     fn said(&mut self, id: u32, connection: &UnixStream, message: FromWorker) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         match message {
-            FromWorker::Listen(listen) => return self.answer(id, connection, &listen),
+            FromWorker::Listen(listen) => self.answer(id, connection, &listen),
             FromWorker::Close(close) => worker.held.retain(|key| *key != close.key),
             FromWorker::Listening(_) => self.serves(id),
             FromWorker::RequestRestart(_) => {

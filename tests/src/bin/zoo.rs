@@ -188,7 +188,7 @@ impl Master {
         })?;
         let fd = match &message {
             FromMaster::Listener(listener) => Some(self.descriptor(listener.fds)?),
-            _ => None,
+            FromMaster::Welcome(_) | FromMaster::Error(_) | FromMaster::Disconnect(_) | FromMaster::ReturnListener(_) | FromMaster::Unknown => None,
         };
         Ok(Some(Heard::Message(message, fd)))
     }
@@ -340,6 +340,9 @@ fn converse(worker: &Worker, id: u64, mut stream: TcpStream) -> io::Result<()> {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(error) => return Err(error),
         }
+        if worker.fault == Fault::ExitsBeforeDraining && worker.order().is_some() {
+            return Ok(());
+        }
         idle &= request.is_empty();
         locked(&worker.connections).insert(id, !idle);
         let order = worker.order();
@@ -378,6 +381,10 @@ fn drain(worker: &Arc<Worker>, master: &mut Master, listener: TcpListener, order
         nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both)?;
     }
     drop(listener);
+    // Its connections end before it says anything, so that what a client sees does not depend on who is faster.
+    while worker.fault == Fault::ExitsBeforeDraining && !locked(&worker.connections).is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
     if let Some(key) = master.key.take() {
         master.say(&FromWorker::Close(Close { key }))?;
     }
@@ -396,7 +403,12 @@ fn drain(worker: &Arc<Worker>, master: &mut Master, listener: TcpListener, order
             false => {}
         }
     }
-    master.say(&FromWorker::Disconnect(Drained::default()))
+    master.say(&FromWorker::Disconnect(Drained::default()))?;
+    if worker.fault == Fault::Floods {
+        // Longer than the kit listens after the last word.
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// As fast as the master reads.

@@ -1,5 +1,6 @@
 //! `dutch-master adapt`: a worker that speaks the protocol for a program which knows only systemd's conventions.
 
+mod greeting;
 mod link;
 mod notify;
 mod program;
@@ -10,9 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dutch_master_protocol::env;
-use dutch_master_protocol::message::{
-    Address, AppMessage, Close, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Leaving, Listen, Listening, VERSION, Welcome, codes,
-};
+use dutch_master_protocol::message::{Address, AppMessage, Close, Drained, ErrorMessage, FromMaster, FromWorker, Leaving, Listening};
 use nix::sys::signal::{SigHandler, Signal, killpg, raise, signal};
 use nix::unistd::{Pid, getpgrp, getpid, setpgid};
 use tokio::signal::unix::{self, SignalKind};
@@ -21,11 +20,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::link::{Link, LinkError};
 use self::notify::{Notify, Said};
-use self::program::{Ended, Given, Program};
+use self::program::{Ended, Program};
 use self::ready::{ReadyOn, ready_on};
 use super::exit;
 use super::log::Chain;
 use super::print::note;
+use super::resident;
 use super::values;
 
 /// How long the master may take for `welcome`, and for a listener (SPEC 9).
@@ -87,13 +87,17 @@ enum AdaptError {
 pub(super) async fn run(command: Adapt) -> u8 {
     match start(&command).await {
         Ok(None) => exit::DONE,
-        Ok(Some(mut worker)) => match worker.until_the_end().await {
-            Ended::Code(code) => code,
-            Ended::Signal(signal) => {
-                drop(worker);
-                die_of(signal)
+        Ok(Some(mut worker)) => {
+            // There is one of this process for each worker.
+            resident::give_back_the_start();
+            match worker.until_the_end().await {
+                Ended::Code(code) => code,
+                Ended::Signal(signal) => {
+                    drop(worker);
+                    die_of(signal)
+                }
             }
-        },
+        }
         Err(error) => {
             note(&format!("dutch-master adapt: {}", Chain(&error)));
             exit::FAILED
@@ -140,8 +144,8 @@ async fn start(command: &Adapt) -> Result<Option<Worker>, AdaptError> {
     let signals = passed_on()?;
     let mut link = Link::connect(&PathBuf::from(path)).await?;
     let answers = timeout(ANSWER_TIMEOUT, async {
-        let welcome = hello(&mut link, token).await?;
-        let listeners = listeners(&mut link, &welcome.names).await?;
+        let welcome = greeting::hello(&mut link, token).await?;
+        let listeners = greeting::listeners(&mut link, &welcome.names).await?;
         Ok::<_, AdaptError>((welcome, listeners))
     });
     let (welcome, listeners) = answers.await.map_err(|_| AdaptError::Timeout)??;
@@ -157,47 +161,6 @@ async fn start(command: &Adapt) -> Result<Option<Worker>, AdaptError> {
     let orphan_timeout = welcome.orphan_timeout_ms.map(Duration::from_millis);
     let (ready_on, stop_signal) = (command.ready_on, command.stop_signal);
     Ok(Some(Worker { link, program, notify, ready_on, stop_signal, address, keys, orphan_timeout, signals, is_ready: false, ends_by: None, leaves_at: None }))
-}
-
-async fn hello(link: &mut Link, token: String) -> Result<Welcome, AdaptError> {
-    let sdk = Some(concat!("adapt/", env!("CARGO_PKG_VERSION")).to_owned());
-    link.say(&FromWorker::Hello(Hello { protocol: VERSION, token: Some(token), sdk, pid: Some(std::process::id()), ..Hello::default() })).await;
-    // SPEC 2.4: a worker waits no longer than this.
-    let answer = timeout(Duration::from_secs(5), link.hear()).await.map_err(|_| AdaptError::Timeout)??;
-    match answer.0 {
-        FromMaster::Welcome(welcome) if welcome.protocol == VERSION => Ok(welcome),
-        FromMaster::Welcome(_) => {
-            let error = ErrorMessage { seq: None, code: codes::BAD_VERSION.into(), message: format!("this worker speaks version {VERSION}") };
-            link.say(&FromWorker::Error(error.clone())).await;
-            Err(AdaptError::Refused(error))
-        }
-        FromMaster::Listener(_) | FromMaster::Error(_) | FromMaster::Disconnect(_) | FromMaster::ReturnListener(_) | FromMaster::Unknown => {
-            Err(LinkError::Descriptors("something else came before `welcome`").into())
-        }
-    }
-}
-
-type Told = (String, Option<Address>);
-
-/// All configured listeners, in their order; none when the order to go came instead.
-async fn listeners(link: &mut Link, names: &[String]) -> Result<Option<Vec<(Given, Told)>>, AdaptError> {
-    let mut listeners = Vec::new();
-    for (seq, name) in (1..).zip(names) {
-        link.say(&FromWorker::Listen(Listen { seq, name: Some(name.clone()), ..Listen::default() })).await;
-        loop {
-            match link.hear().await? {
-                (FromMaster::Listener(listener), Some(fd)) if listener.seq == seq => {
-                    listeners.push((Given { name: name.clone(), fd }, (listener.key, listener.address)));
-                    break;
-                }
-                (FromMaster::Listener(listener), _) => link.say(&FromWorker::Close(Close { key: listener.key })).await,
-                (FromMaster::Error(error), _) => return Err(AdaptError::Refused(error)),
-                (FromMaster::Disconnect(_), _) => return Ok(None),
-                (FromMaster::Welcome(_) | FromMaster::ReturnListener(_) | FromMaster::Unknown, _) => {}
-            }
-        }
-    }
-    if listeners.is_empty() { Err(AdaptError::NoListener) } else { Ok(Some(listeners)) }
 }
 
 /// The signals that this process gets from now on.

@@ -53,9 +53,9 @@ pub(super) async fn serves(on: ReadyOn, program: Pid, address: Option<&Address>)
 /// An address of this machine that leads to a listener.
 fn reachable(host: IpAddr, port: u16) -> SocketAddr {
     let host = match host {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        host => host,
+        IpAddr::V4(any) if any == Ipv4Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any == Ipv6Addr::UNSPECIFIED => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => host,
     };
     (host, port).into()
 }

@@ -84,6 +84,7 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         metrics,
         node_args,
         node_sdk,
+        node: _, // for embedding programs alone
     } = options;
     let or = |value: Option<String>, why| value.map_or(Value::Unset(why), Value::Set);
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(self::path);

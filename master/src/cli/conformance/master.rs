@@ -120,8 +120,8 @@ impl<'a> Stage<'a> {
         let patience = self.tested.patience;
         match what {
             What::Send(message) => {
-                let born = self.puppet(by).or_else(|_| Err::<&mut Puppet, Fault>(io::Error::from(io::ErrorKind::NotFound).into()))?.born.clone();
-                let frame = codec::encode(&filled_in(message, &born.token, &self.seq)).unwrap_or_default();
+                let token = self.puppet(by)?.born.token.clone();
+                let frame = codec::encode(&filled_in(message, &token, &self.seq)).unwrap_or_default();
                 self.peer(by)?.send(&frame);
                 Ok(())
             }

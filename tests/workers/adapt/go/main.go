@@ -29,7 +29,12 @@ func main() {
 		time.Sleep(time.Duration(ms) * time.Millisecond)
 		io.WriteString(w, "hello")
 	})
-	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		// A body cannot be read any more once the response has begun.
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body)
+	})
 	server := &http.Server{}
 	if len(os.Args) > 1 && os.Args[1] == "--no-keep-alive" {
 		server.SetKeepAlivesEnabled(false)
