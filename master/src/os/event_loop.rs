@@ -249,7 +249,7 @@ impl EventLoop {
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
         let own =
             [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
-        [core, hello].into_iter().chain(own).into_iter().flatten().min()
+        [core, hello].into_iter().chain(own).flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.

@@ -333,10 +333,10 @@ fn after_an_order_the_end_of_the_connection_changes_nothing() {
 
 #[test]
 fn last_words_of_the_master_are_the_end_of_the_connection_and_nothing_behind_them_counts() {
-    let mut world = World::open();
+    let mut world = World::without_resume();
     let words = FromMaster::Error(ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "enough".into() });
     world.feed(&[frame(&words), go(DisconnectReason::Stop, 1)].concat()).unwrap();
-    assert!(world.session.has_ended());
+    assert!(!world.session.is_connected());
     assert!(matches!(&world.outputs()[..], [Output::Error(_), Output::Ended { ordered: false }]));
     world.pass(Duration::from_secs(60));
     assert!(matches!(&world.outputs()[..], [Output::Order(order)] if order.reason == Reason::Orphaned));
