@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::{Config, Surge};
 
 /// The options of `dutch-master start`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Program or script, as given.
     pub worker: PathBuf,
@@ -122,7 +124,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// The size of the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NumWorkers {
     /// This many.
     Fixed(u32),
@@ -131,7 +133,7 @@ pub enum NumWorkers {
 }
 
 /// What makes a worker running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadyOn {
     /// Its first `listening`.
     Listening,
@@ -140,7 +142,7 @@ pub enum ReadyOn {
 }
 
 /// Where metrics go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetricsTo {
     /// They are served over HTTP at this address: TCP with a host, or Unix.
     Serve(dutch_master_protocol::message::Address),
@@ -149,7 +151,7 @@ pub enum MetricsTo {
 }
 
 /// A configured listener: `[NAME=]ADDR`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenSpec {
     /// Its name.
     pub name: Option<String>,

@@ -248,6 +248,8 @@ pub struct AppMessage {
 
 /// Names of optional features, in `features` of `hello` and `welcome` (SPEC 8.3).
 pub mod features {
+    /// The worker comes back after its connection ended, and gives listeners back.
+    pub const RESUME: &str = "resume";
     /// The worker sends `heartbeat` as often as `heartbeat_ms` says.
     pub const HEARTBEAT: &str = "heartbeat";
     /// The worker counts requests up to `max_requests`.

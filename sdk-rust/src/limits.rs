@@ -2,8 +2,20 @@
 
 use std::time::Duration;
 
-/// How long `connect` waits for the master's `welcome`: a master answers at once, and a worker that cannot serve should say so early.
+/// How long an attempt to connect waits for the master's `welcome`: a master answers at once, and a worker that cannot serve should say so early.
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a worker that has never been welcomed tries again when its master dies on the way: a successor knows it, and comes soon or not at all.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause before a worker connects again: shorter than any restart of a master.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(10);
+
+/// The longest pause between attempts to connect: half of the second that a master waits for a worker to come back.
+pub const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// Most messages of the program that are kept while there is no master; later ones are dropped. At their longest they take 1 MiB.
+pub const MESSAGES_KEPT: usize = 64;
 
 /// How long a `listen` may go without an answer: the master may be starting many workers, but it never forgets one.
 pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,57 +1,41 @@
-//! The connection to the master: one thread that reads and calls back, and writes from any thread. What it all means is decided in `session.rs`.
+//! The line to the master: one thread that reads and calls back, and writes from any thread. What it all means is decided in `session.rs`.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use dutch_master_protocol::message::{ErrorMessage, FromWorker, Hello, VERSION, Welcome};
 use dutch_master_protocol::socket::receive;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::limits::WELCOME_TIMEOUT;
+use crate::audience::{Audience, Callback, Event};
+use crate::connection::Connection;
 use crate::listener::Listener;
 use crate::order::Order;
 use crate::request::ListenRequest;
 use crate::session::{Output, Session, Violation};
 use crate::settings::{ConnectError, Settings};
-use crate::wire::{Waker, Wire, dial, wait};
+use crate::wire::{Waker, Wire, wait};
 use crate::worker::ListenError;
 
 /// Bytes per read: a few messages; a longer one takes several reads.
 const READ_SIZE: usize = 8_192;
 
-/// What happens to a worker, for bindings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// There is an order to go. It may come again with an earlier deadline.
-    Order(Order),
-    /// The connection to the master has ended. Without an order the worker serves on; an order of the reason [`Orphaned`](crate::Reason::Orphaned) follows after the orphan timeout.
-    Disconnected {
-        /// Whether there had been an order to go.
-        ordered: bool,
-    },
-    /// The master complained, or broke the protocol.
-    Error {
-        /// A code of the protocol.
-        code: String,
-        /// A sentence for people.
-        message: String,
-    },
-}
-
 pub(crate) type Then = Box<dyn FnOnce(Result<Listener, ListenError>) + Send>;
-pub(crate) type Callback = Box<dyn FnMut(Event) + Send>;
 
 pub(crate) struct Link {
-    pub(crate) welcome: Welcome,
-    session: Mutex<Session>,
-    wire: Wire,
+    /// What a master said last.
+    welcome: RwLock<Arc<Welcome>>,
+    connection: Mutex<Connection>,
     waker: Waker,
     calls: Mutex<Calls>,
     orders: watch::Sender<Option<Order>>,
@@ -76,40 +60,44 @@ impl Calls {
     }
 }
 
+/// Who waits for the first connection.
+type Greeted = mpsc::Sender<Result<(), ConnectError>>;
+
 impl Link {
-    /// Connects, says `hello`, waits for `welcome`, and starts the session thread.
+    /// Starts the session thread, and waits until a master has taken this worker.
     pub(crate) fn connect(settings: Settings) -> Result<Arc<Link>, ConnectError> {
-        let until = Instant::now() + WELCOME_TIMEOUT;
-        let socket = dial(&settings.socket).map_err(|source| ConnectError::Connect { path: settings.socket.clone(), source })?;
-        let wire = Wire::new(socket);
-        let Settings { token, sdk, features, .. } = settings;
+        let Settings { socket, token, sdk, features } = settings;
         let hello = Hello { protocol: VERSION, token: Some(token), sdk: Some(sdk), pid: Some(std::process::id()), features, ..Hello::default() };
-        let _ = wire.say(&FromWorker::Hello(hello)); // A master that refuses at once says why before it ends the connection: `greet` reads it.
-        let mut session = Session::new();
-        let welcome = greet(&wire, &mut session, until)?;
         let (waker, woken) = Waker::new()?;
         let link = Arc::new(Link {
-            welcome,
-            session: Mutex::new(session),
-            wire,
+            welcome: RwLock::default(),
+            connection: Mutex::new(Connection::new(socket, Session::new(Instant::now(), hello, fastrand::u64(..)))),
             waker,
             calls: Mutex::default(),
             orders: watch::Sender::new(None),
             ordered: AtomicBool::new(false),
         });
+        let (greeted, outcome) = mpsc::channel();
         let thread = Arc::clone(&link);
-        thread::Builder::new().name("dutch-master".into()).spawn(move || thread.run(&woken))?;
-        Ok(link)
+        thread::Builder::new().name("dutch-master".into()).spawn(move || thread.run(&woken, greeted))?;
+        outcome.recv().unwrap_or(Err(ConnectError::Closed)).map(|()| link)
+    }
+
+    /// What a master said last.
+    pub(crate) fn welcome(&self) -> Arc<Welcome> {
+        Arc::clone(&self.welcome.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn listen(&self, request: ListenRequest, then: Then) {
         // Held over both, so that the answer cannot come before it is known who waits for it.
         let mut calls = lock(&self.calls);
-        match lock(&self.session).listen(Instant::now(), request) {
+        let mut connection = lock(&self.connection);
+        match connection.session.listen(Instant::now(), request) {
             Ok(message) => {
                 calls.listens.insert(message.seq, then);
-                drop(calls);
-                self.say(&FromWorker::Listen(message));
+                let wire = connection.open_wire();
+                drop((calls, connection));
+                say(wire, &FromWorker::Listen(message));
             }
             Err(error) => calls.failed.push((then, error)),
         }
@@ -117,8 +105,8 @@ impl Link {
     }
 
     pub(crate) fn leave(&self, reason: Option<String>) {
-        lock(&self.session).leave(Instant::now(), reason);
-        self.waker.wake();
+        self.tell(|session| session.leave(Instant::now(), reason));
+        self.waker.wake(); // There is an order to tell of.
     }
 
     pub(crate) fn on_event(&self, callback: Callback) {
@@ -127,7 +115,7 @@ impl Link {
     }
 
     pub(crate) fn order(&self) -> Option<Order> {
-        lock(&self.session).order()
+        lock(&self.connection).session.order()
     }
 
     pub(crate) fn is_ordered(&self) -> bool {
@@ -138,65 +126,92 @@ impl Link {
         self.orders.subscribe()
     }
 
-    /// A master that is gone needs no words: that the connection ended shows on the session thread.
-    pub(crate) fn say(&self, message: &FromWorker) {
-        let _ = self.wire.say(message);
+    pub(crate) fn say(&self, message: FromWorker) {
+        self.tell(|session| session.say(message));
+    }
+
+    /// Says what the session lets through. It goes to the master that the session meant, or to none: in one step, since there may be another a moment later.
+    fn tell(&self, choose: impl FnOnce(&mut Session) -> Option<FromWorker>) {
+        let mut connection = lock(&self.connection);
+        let message = choose(&mut connection.session);
+        let wire = connection.open_wire();
+        drop(connection);
+        if let Some(message) = message {
+            say(wire, &message);
+        }
     }
 
     /// The session thread. It waits for the master, for other threads, and for deadlines.
-    fn run(&self, woken: &UnixStream) {
+    fn run(&self, woken: &UnixStream, greeted: Greeted) {
+        // A descriptor is sent by a call that knows no MSG_NOSIGNAL, and a dead master must not end the program.
+        let _ = SigSet::from(Signal::SIGPIPE).thread_block();
+        let mut greeted = Some(greeted);
         let mut audience = Audience::default();
         let mut buffer = vec![0; READ_SIZE];
-        loop {
-            self.act(&mut audience);
-            let (connected, deadline) = {
-                let session = lock(&self.session);
-                (!session.has_ended(), session.poll_deadline())
+        while self.act(&mut audience, &mut greeted).is_continue() {
+            let (wire, deadline) = {
+                let mut connection = lock(&self.connection);
+                (connection.wire(), connection.session.poll_deadline())
             };
-            if wait(connected.then_some(self.wire.socket()), Some(woken), deadline) {
-                self.read(&mut buffer);
+            if wait(wire.as_ref().map(|wire| wire.socket()), Some(woken), deadline)
+                && let Some(wire) = wire
+            {
+                self.read(&wire, &mut buffer);
             }
-            lock(&self.session).expire(Instant::now());
+            lock(&self.connection).session.expire(Instant::now());
         }
     }
 
-    fn read(&self, buffer: &mut [u8]) {
-        let received = receive(self.wire.socket(), buffer);
-        let mut session = lock(&self.session);
-        let violation = match received {
-            Ok(received) if received.bytes > 0 => match session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.truncated) {
-                Ok(()) if !session.has_ended() => return,
-                Ok(()) => None,
-                Err(violation) => Some(violation),
-            },
+    fn read(&self, wire: &Wire, buffer: &mut [u8]) {
+        let cause = match receive(wire.socket(), buffer) {
+            Ok(received) if received.bytes > 0 => {
+                let outcome = lock(&self.connection).session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.truncated);
+                let Err(violation) = outcome else { return };
+                refuse(wire, &violation);
+                violation.into()
+            }
+            Ok(_) => ConnectError::Closed,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Ok(_) | Err(_) => None,
+            Err(error) => error.into(),
         };
-        session.ended(Instant::now());
-        drop(session);
-        if let Some(violation) = violation {
-            self.refuse(&violation);
-        }
-        self.wire.shutdown();
+        lock(&self.connection).session.ended(Instant::now(), cause);
     }
 
-    /// Tells the master what it did wrong, as last words.
-    fn refuse(&self, violation: &Violation) {
-        warn!(error = %violation, "the master breaks the protocol");
-        self.say(&FromWorker::Error(ErrorMessage { seq: None, code: violation.code().into(), message: violation.to_string() }));
-    }
-
-    /// Does what the session wants done, and calls back without holding a lock.
-    fn act(&self, audience: &mut Audience) {
+    /// Does what the session wants done, and calls back without holding a lock. It breaks when no master took this worker.
+    fn act(&self, audience: &mut Audience, greeted: &mut Option<Greeted>) -> ControlFlow<()> {
         let (failed, new) = lock(&self.calls).take_new();
         failed.into_iter().for_each(|(then, error)| then(Err(error)));
         new.into_iter().for_each(|callback| audience.join(callback));
         loop {
-            let output = lock(&self.session).poll_output();
+            let (output, wire) = {
+                let mut connection = lock(&self.connection);
+                (connection.session.poll_output(), connection.wire())
+            };
             match output {
-                None => break,
-                Some(Output::Welcome(_)) => {} // Taken by `greet`; there is no second one.
-                Some(Output::Say(message)) => self.say(&message),
+                None => return ControlFlow::Continue(()),
+                Some(Output::Dial) => lock(&self.connection).dial(),
+                Some(Output::Say(message)) => say(wire, &message),
+                Some(Output::GiveBack(message, fd)) => {
+                    if let Some(wire) = wire {
+                        let _ = wire.say_with(&FromWorker::Listener(message), Some(fd.as_fd())); // That the connection ended is read from it.
+                    }
+                }
+                Some(Output::Welcome(welcome)) => {
+                    *self.welcome.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(welcome);
+                    match greeted.take() {
+                        Some(greeted) => _ = greeted.send(Ok(())),
+                        None => {
+                            info!("a master took this worker back");
+                            audience.tell(Event::Reconnected);
+                        }
+                    }
+                }
+                Some(Output::Failed(error)) => {
+                    if let Some(greeted) = greeted.take() {
+                        let _ = greeted.send(Err(error));
+                    }
+                    return ControlFlow::Break(());
+                }
                 Some(Output::Listen(seq, result)) => {
                     let then = lock(&self.calls).listens.remove(&seq);
                     if let Some(then) = then {
@@ -223,54 +238,23 @@ impl Link {
     }
 }
 
-/// Who is called back with events, and what a newcomer has missed.
-#[derive(Default)]
-struct Audience {
-    callbacks: Vec<Callback>,
-    order: Option<Event>,
-    ended: Option<Event>,
-}
-
-impl Audience {
-    fn join(&mut self, mut callback: Callback) {
-        self.order.iter().chain(&self.ended).for_each(|event| callback(event.clone()));
-        self.callbacks.push(callback);
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.callbacks.iter_mut().for_each(|callback| callback(event.clone()));
-        match event {
-            Event::Order(_) => self.order = Some(event),
-            Event::Disconnected { .. } => self.ended = Some(event),
-            Event::Error { .. } => {}
-        }
-    }
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("welcome", &self.welcome).finish_non_exhaustive()
+        f.debug_struct("Link").field("welcome", &self.welcome()).finish_non_exhaustive()
     }
 }
 
-/// Reads until `welcome`. What comes right behind it stays in the session.
-fn greet(wire: &Wire, session: &mut Session, until: Instant) -> Result<Welcome, ConnectError> {
-    let mut buffer = vec![0; READ_SIZE];
-    loop {
-        match session.poll_output() {
-            Some(Output::Welcome(welcome)) => return Ok(welcome),
-            Some(Output::Error(ErrorMessage { code, message, .. })) => return Err(ConnectError::Refused { code, message }),
-            Some(Output::Say(_) | Output::Listen(..) | Output::Order(_) | Output::Ended { .. }) | None => {}
-        }
-        if !wait(Some(wire.socket()), None, Some(until)) {
-            return Err(ConnectError::Timeout);
-        }
-        let received = receive(wire.socket(), &mut buffer)?;
-        if received.bytes == 0 {
-            return Err(ConnectError::Closed);
-        }
-        session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.truncated)?;
+/// A master that is gone needs no words: that the connection ended shows on the session thread.
+fn say(wire: Option<Arc<Wire>>, message: &FromWorker) {
+    if let Some(wire) = wire {
+        let _ = wire.say(message);
     }
+}
+
+/// Tells the master what it did wrong, as last words.
+fn refuse(wire: &Wire, violation: &Violation) {
+    warn!(error = %violation, "the master breaks the protocol");
+    let _ = wire.say(&FromWorker::Error(ErrorMessage { seq: None, code: violation.code().into(), message: violation.to_string() }));
 }
 
 /// Nothing here leaves half a change behind when it panics, so a poisoned lock is as good as any.

@@ -1,77 +1,82 @@
 //! One worker's side of the protocol as a pure state machine: bytes, descriptors and the time go in, outputs come out. It reads no socket and no clock and calls nobody back.
 //!
 //! ```text
-//!            welcome            end of the connection
-//! Greeting ----------> Open --------------------------> Ended
+//!           dial            connected            welcome
+//! Away ----------> Dialling ----------> Greeting ----------> Open
+//!  ^                  |                    |                  |
+//!  '------------------+--------------------+------------------'
+//!              the attempt failed, or the connection ended
 //! ```
 //!
-//! An order to go is apart from that: it comes from the master (`disconnect`), from the program (`leave`), or from the orphan timeout after an end without an order. It is never taken back.
+//! From each it is a step to Alone, where nothing is tried any more: this worker does not resume, is not taken back, or its time as an orphan is over (`session/away.rs`).
+//!
+//! An order to go is apart from that: it comes from the master (`disconnect`), from the program (`leave`), or from the end of an orphan's time. It is never taken back.
+
+mod away;
+mod held;
+#[cfg(test)]
+mod tests;
+mod violation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
+use dutch_master_protocol::codec::{self, FrameDecoder};
 use dutch_master_protocol::limits::FDS_MAX;
-use dutch_master_protocol::message::{self, Close, Disconnect, ErrorMessage, FromMaster, FromWorker, Leaving, Listen, VERSION, Welcome, codes};
+use dutch_master_protocol::message::{
+    self, Close, Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Hello, Leaving, Listen, VERSION, Welcome,
+};
 
-use crate::limits::{LEAVING_TIMEOUT, LISTEN_TIMEOUT, LISTENS_MAX, ORPHAN_TIMEOUT};
+use crate::limits::{LEAVING_TIMEOUT, LISTEN_TIMEOUT, LISTENS_MAX};
 use crate::listener::Listener;
 use crate::order::{Order, Reason};
 use crate::request::ListenRequest;
+use crate::settings::ConnectError;
 use crate::worker::ListenError;
+
+use away::Away;
+use held::Held;
+pub use violation::Violation;
 
 /// What has to be done, in this order.
 #[derive(Debug)]
 pub(crate) enum Output {
+    /// Connect, and tell [`Session::dialled`].
+    Dial,
     /// Say this to the master.
     Say(FromWorker),
-    /// The master took the worker.
+    /// Say this to the master, and hand over the descriptor.
+    GiveBack(message::Listener, Arc<OwnedFd>),
+    /// The master took the worker, for the first time or again.
     Welcome(Welcome),
+    /// No master took the worker: the end of a session that never began.
+    Failed(ConnectError),
     /// A `listen` has its answer.
     Listen(u64, Result<Listener, ListenError>),
     /// There is an order to go, or its deadline moved.
     Order(Order),
-    /// The master complains; usually the end of the connection follows.
+    /// The master complains, and the connection ends.
     Error(ErrorMessage),
     /// The connection ended, after an order or not.
     Ended { ordered: bool },
 }
 
-/// How the master broke the protocol. It ends the connection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Bytes that are no message.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// A message that is not allowed now.
-    #[error("`{0}` is not allowed now")]
-    Unexpected(&'static str),
-    /// Descriptors where none belong, or a wrong number of them.
-    #[error("{0}")]
-    Descriptors(&'static str),
-    /// A version that this SDK does not speak.
-    #[error("protocol version {0}; this SDK speaks {VERSION}")]
-    Version(u32),
-}
-
-impl Violation {
-    /// The code of the `error` message that answers it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Violation::Malformed(malformed) => malformed.code(),
-            Violation::Unexpected(_) => codes::UNEXPECTED,
-            Violation::Descriptors(_) => codes::BAD_DESCRIPTORS,
-            Violation::Version(_) => codes::BAD_VERSION,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Greeting,
+    /// Without a connection, until it is time for the next attempt.
+    Away {
+        dial_at: Instant,
+    },
+    Dialling,
+    /// `hello` was said.
+    Greeting {
+        until: Instant,
+    },
     Open,
-    Ended,
+    /// Without a connection for good.
+    Alone,
 }
 
 #[derive(Debug)]
@@ -83,28 +88,29 @@ pub(crate) struct Session {
     /// A `listener` whose zero byte has not arrived.
     handed_over: Option<message::Listener>,
     /// Requests without an answer, and until when they wait for one.
-    listens: BTreeMap<u64, Instant>,
+    listens: BTreeMap<u64, (Instant, Listen)>,
     next_seq: u64,
     next_index: u32,
-    orphan_timeout: Option<Duration>,
-    orphan_at: Option<Instant>,
+    held: Held,
     order: Option<Order>,
+    away: Away,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
-    pub(crate) fn new() -> Session {
+    /// A session that says `hello`. The seed is for the pauses between attempts to connect.
+    pub(crate) fn new(now: Instant, hello: Hello, seed: u64) -> Session {
         Session {
-            phase: Phase::Greeting,
+            phase: Phase::Away { dial_at: now },
             decoder: FrameDecoder::default(),
             fds: VecDeque::new(),
             handed_over: None,
             listens: BTreeMap::new(),
             next_seq: 1,
             next_index: 0,
-            orphan_timeout: None,
-            orphan_at: None,
+            held: Held::default(),
             order: None,
+            away: Away::new(now, hello, seed),
             outputs: VecDeque::new(),
         }
     }
@@ -113,8 +119,14 @@ impl Session {
         self.order
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.phase == Phase::Ended
+    /// Whether there is a socket to read.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Open)
+    }
+
+    /// Whether the program's messages can be said now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
@@ -123,7 +135,11 @@ impl Session {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn poll_deadline(&self) -> Option<Instant> {
-        self.listens.values().copied().chain(self.orphan_at).min()
+        let phase = match self.phase {
+            Phase::Away { dial_at: at } | Phase::Greeting { until: at } => Some(at),
+            Phase::Dialling | Phase::Open | Phase::Alone => None,
+        };
+        self.listens.values().map(|(until, _)| *until).chain(self.away.orphan_at()).chain(phase).min()
     }
 
     /// What one read brought.
@@ -134,9 +150,6 @@ impl Session {
         }
         self.decoder.push(bytes);
         loop {
-            if self.has_ended() {
-                return Ok(()); // The master's last words; nothing behind them counts.
-            }
             if self.handed_over.is_some() {
                 let Some(byte) = self.decoder.next_byte() else { break };
                 self.descriptor(byte)?;
@@ -153,38 +166,29 @@ impl Session {
         Ok(())
     }
 
-    /// The connection ended, by the master, by a failure, or because of a [`Violation`].
-    pub(crate) fn ended(&mut self, now: Instant) {
-        if self.has_ended() {
-            return;
-        }
-        self.phase = Phase::Ended;
-        self.fds.clear();
-        self.handed_over = None;
-        for seq in std::mem::take(&mut self.listens).into_keys() {
-            self.outputs.push_back(Output::Listen(seq, Err(ListenError::Disconnected)));
-        }
-        self.outputs.push_back(Output::Ended { ordered: self.order.is_some() });
-        if self.order.is_none() {
-            self.orphan_at = self.orphan_timeout.and_then(|timeout| now.checked_add(timeout));
-        }
-    }
-
-    /// Ends what has waited too long.
+    /// Ends what has waited too long, and connects when it is time to.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let late: Vec<u64> = self.listens.iter().filter(|(_, until)| **until <= now).map(|(seq, _)| *seq).collect();
+        let late: Vec<u64> = self.listens.iter().filter(|(_, (until, _))| *until <= now).map(|(seq, _)| *seq).collect();
         for seq in late {
             self.listens.remove(&seq);
             self.outputs.push_back(Output::Listen(seq, Err(ListenError::Timeout)));
         }
-        if self.orphan_at.is_some_and(|at| at <= now) {
-            self.order_to_go(Reason::Orphaned, now, ORPHAN_TIMEOUT);
+        if self.away.orphan_at().is_some_and(|at| at <= now) {
+            self.orphaned(now);
+        }
+        match self.phase {
+            Phase::Away { dial_at } if dial_at <= now => {
+                self.phase = Phase::Dialling;
+                self.outputs.push_back(Output::Dial);
+            }
+            Phase::Greeting { until } if until <= now => self.ended(now, ConnectError::Timeout),
+            Phase::Away { .. } | Phase::Dialling | Phase::Greeting { .. } | Phase::Open | Phase::Alone => {}
         }
     }
 
-    /// Numbers a request; its answer comes as [`Output::Listen`]. After the end of the connection there is nobody to ask.
+    /// Numbers a request; its answer comes as [`Output::Listen`]. It can be said at once if the session [is open](Self::is_open), else it will be.
     pub(crate) fn listen(&mut self, now: Instant, request: ListenRequest) -> Result<Listen, ListenError> {
-        if self.has_ended() {
+        if self.phase == Phase::Alone {
             return Err(ListenError::Disconnected);
         }
         if self.listens.len() >= LISTENS_MAX {
@@ -198,37 +202,36 @@ impl Session {
         }
         message.seq = self.next_seq;
         self.next_seq += 1;
-        self.listens.insert(message.seq, now + LISTEN_TIMEOUT);
+        self.listens.insert(message.seq, (now + LISTEN_TIMEOUT, message.clone()));
         Ok(message)
     }
 
-    /// The program ends its service by itself.
-    pub(crate) fn leave(&mut self, now: Instant, reason: Option<String>) {
-        if self.order.is_none() {
-            self.outputs.push_back(Output::Say(FromWorker::Leaving(Leaving { reason })));
-            self.order_to_go(Reason::Leaving, now, LEAVING_TIMEOUT);
+    /// The program ends its service by itself. What is returned can be said at once.
+    pub(crate) fn leave(&mut self, now: Instant, reason: Option<String>) -> Option<FromWorker> {
+        if self.order.is_some() {
+            return None;
         }
+        self.order_to_go(Reason::Leaving, now, LEAVING_TIMEOUT);
+        self.say(FromWorker::Leaving(Leaving { reason }))
     }
 
     fn message(&mut self, now: Instant, message: FromMaster) -> Result<(), Violation> {
         match (self.phase, message) {
             (_, FromMaster::Unknown) => {}
             (_, FromMaster::Error(error)) => self.failed(now, error),
-            (Phase::Greeting, FromMaster::Welcome(welcome)) if welcome.protocol != VERSION => return Err(Violation::Version(welcome.protocol)),
-            (Phase::Greeting, FromMaster::Welcome(welcome)) => {
-                self.phase = Phase::Open;
-                self.orphan_timeout = welcome.orphan_timeout_ms.map(Duration::from_millis);
-                self.outputs.push_back(Output::Welcome(welcome));
-            }
+            (Phase::Greeting { .. }, FromMaster::Welcome(welcome)) if welcome.protocol != VERSION => return Err(Violation::Version(welcome.protocol)),
+            (Phase::Greeting { .. }, FromMaster::Welcome(welcome)) => self.welcomed(welcome)?,
             (Phase::Open, FromMaster::Listener(listener)) if listener.fds != 1 => {
                 return Err(Violation::Descriptors("`listener` hands over exactly one descriptor"));
             }
             (Phase::Open, FromMaster::Listener(listener)) => self.handed_over = Some(listener),
-            (Phase::Open, FromMaster::Disconnect(Disconnect { reason, timeout_ms })) => self.order_to_go(reason.into(), now, Duration::from_millis(timeout_ms)),
-            (Phase::Open, FromMaster::ReturnListener(asked)) => {
-                let message = "this worker gives no listener back".to_owned();
-                self.outputs.push_back(Output::Say(FromWorker::Error(ErrorMessage { seq: Some(asked.seq), code: codes::UNSUPPORTED.into(), message })));
+            (Phase::Open, FromMaster::Disconnect(Disconnect { reason, timeout_ms })) => {
+                if reason == DisconnectReason::Stop {
+                    self.held.drop_copies(); // The master does not want them back, and they must not outlive the program's own.
+                }
+                self.order_to_go(reason.into(), now, Duration::from_millis(timeout_ms));
             }
+            (Phase::Open, FromMaster::ReturnListener(asked)) => self.give_back(asked),
             (_, FromMaster::Welcome(_)) => return Err(Violation::Unexpected("welcome")),
             (_, FromMaster::Listener(_)) => return Err(Violation::Unexpected("listener")),
             (_, FromMaster::Disconnect(_)) => return Err(Violation::Unexpected("disconnect")),
@@ -238,13 +241,12 @@ impl Session {
     }
 
     fn failed(&mut self, now: Instant, error: ErrorMessage) {
-        match error.seq {
-            None => {
-                self.outputs.push_back(Output::Error(error));
-                self.ended(now); // Whether the close follows at once or not.
-            }
+        let ErrorMessage { seq, code, message } = error;
+        match seq {
+            // Last words: the end of the connection, whether the master closes it at once or not.
+            None => self.ended(now, ConnectError::Refused { code, message }),
             Some(seq) if self.listens.remove(&seq).is_some() => {
-                self.outputs.push_back(Output::Listen(seq, Err(ListenError::Refused { code: error.code, message: error.message })));
+                self.outputs.push_back(Output::Listen(seq, Err(ListenError::Refused { code, message })));
             }
             Some(_) => {} // It answers a request that is no longer waited for.
         }
@@ -257,8 +259,13 @@ impl Session {
             return Err(Violation::Descriptors("a descriptor's byte that is not zero"));
         }
         let Some(fd) = self.fds.pop_front() else { return Err(Violation::Descriptors("a message announced a descriptor, and none came")) };
-        if self.listens.remove(&listener.seq).is_some() {
-            self.outputs.push_back(Output::Listen(listener.seq, Ok(Listener::new(listener, fd))));
+        let seq = listener.seq;
+        if self.listens.remove(&seq).is_some() {
+            let listener = Listener::new(listener, fd);
+            if self.away.resumes() {
+                self.held.keep(&listener);
+            }
+            self.outputs.push_back(Output::Listen(seq, Ok(listener)));
         } else {
             // Too late: nobody waits for it, and the master must not think that this worker holds it.
             self.outputs.push_back(Output::Say(FromWorker::Close(Close { key: listener.key })));
@@ -267,7 +274,6 @@ impl Session {
     }
 
     fn order_to_go(&mut self, reason: Reason, now: Instant, timeout: Duration) {
-        self.orphan_at = None;
         // An order without end is as good as one that ends in a year, and Instant cannot hold every sum.
         let deadline = now + timeout.min(Duration::from_secs(365 * 86_400));
         match &mut self.order {
@@ -284,6 +290,3 @@ impl Session {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,8 +9,8 @@ use dutch_master_protocol::message::features;
 
 use crate::session::Violation;
 
-/// What [`http::serve`](crate::http::serve) does by itself.
-const SERVED: &[&str] = if cfg!(feature = "http") { &[features::HEARTBEAT, features::MAX_REQUESTS] } else { &[] };
+/// What this SDK does by itself; the last two are [`http::serve`](crate::http::serve)'s.
+const OFFERED: &[&str] = if cfg!(feature = "http") { &[features::RESUME, features::HEARTBEAT, features::MAX_REQUESTS] } else { &[features::RESUME] };
 
 /// What a worker needs to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Settings {
     pub token: String,
     /// Name and version of the SDK, for the master's log.
     pub sdk: String,
-    /// Optional features of the protocol that the binding supports.
+    /// Optional features of the protocol that the binding supports. Without `resume` the worker does not connect again when its connection ended.
     pub features: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Settings {
             socket: socket.into(),
             token: token.into(),
             sdk: concat!("rust/", env!("CARGO_PKG_VERSION")).into(),
-            features: SERVED.iter().map(|feature| (*feature).into()).collect(),
+            features: OFFERED.iter().map(|feature| (*feature).into()).collect(),
         }
     }
 
@@ -76,7 +76,7 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
-    /// The connection broke before the master's `welcome`.
+    /// The connection broke before the master's `welcome`, or the system has no room for one.
     #[error("the connection to the master broke before its welcome")]
     Io(#[from] io::Error),
     /// The master ended the connection without a word.

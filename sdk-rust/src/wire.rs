@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::codec;
 use dutch_master_protocol::message::FromWorker;
+use dutch_master_protocol::socket::send_fd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::limits::{WELCOME_TIMEOUT, WRITE_TIMEOUT};
+use crate::limits::WRITE_TIMEOUT;
 
-/// Connects; a master whose queue is full must not block the worker for ever.
+/// Connects, or fails at once: also when a master's queue is full, which is a reason to come back later.
 pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(WELCOME_TIMEOUT))?;
-    socket.connect(&SockAddr::unix(path)?)?;
     socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
     Ok(socket.into())
 }
 
@@ -49,17 +49,34 @@ impl Wire {
 
     /// Writes one message, or ends the connection: half a frame would garble everything after it.
     pub(crate) fn say(&self, message: &FromWorker) -> io::Result<()> {
+        self.say_with(message, None)
+    }
+
+    /// Writes one message, and behind it the descriptor that it announces. With one, SIGPIPE must be ignored or blocked.
+    pub(crate) fn say_with(&self, message: &FromWorker, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let frame = codec::encode(message).map_err(|malformed| io::Error::new(io::ErrorKind::InvalidInput, malformed))?;
+        let until = Instant::now() + WRITE_TIMEOUT;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.write(&frame, Instant::now() + WRITE_TIMEOUT).inspect_err(|_| self.shutdown())
+        self.write(&frame, until).and_then(|()| fd.map_or(Ok(()), |fd| self.hand_over(fd, until))).inspect_err(|_| self.shutdown())
     }
 
     fn write(&self, mut bytes: &[u8], until: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
-            match send(self.socket.as_raw_fd(), bytes, no_sigpipe()) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
+            bytes = &bytes[self.patiently(until, || Ok(send(self.socket.as_raw_fd(), bytes, no_sigpipe())?))?..];
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, fd: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
+        self.patiently(until, || send_fd(self.socket(), fd))
+    }
+
+    /// Tries until the socket takes it, or the time is over.
+    fn patiently<T>(&self, until: Instant, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(self.socket(), PollFlags::POLLOUT)];
                     match poll(&mut fds, timeout(Some(until))) {
                         Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
@@ -67,10 +84,9 @@ impl Wire {
                         Err(errno) => return Err(errno.into()),
                     }
                 }
-                Err(errno) => return Err(errno.into()),
+                outcome => return outcome,
             }
         }
-        Ok(())
     }
 }
 

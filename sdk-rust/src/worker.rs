@@ -11,9 +11,10 @@ use dutch_master_protocol::limits::JSON_MAX;
 use dutch_master_protocol::message::{Address, AppMessage, Close, Drained, FromWorker, Heartbeat, Listening, MAX_REQUESTS_REASON, RequestRestart, Welcome};
 use tokio::sync::{oneshot, watch};
 
+use crate::audience::Event;
 use crate::bind;
 use crate::limits::{LISTEN_TIMEOUT, LISTENS_MAX, REASON_MAX};
-use crate::link::{Event, Link};
+use crate::link::Link;
 use crate::listener::Listener;
 use crate::order::Order;
 use crate::request::{AddressError, ListenRequest};
@@ -21,7 +22,8 @@ use crate::settings::{ConnectError, Settings};
 
 /// This process as a worker: connected to its master, or standalone.
 ///
-/// A cheap handle; the connection lives as long as the process, not as long as the handles. Standalone, the program binds for itself, no order ever comes, and every other call does nothing.
+/// A cheap handle; the session lives as long as the process, not as long as the handles. It outlives the master: when the connection ends without an order, it is made again, with the master's successor, and what this worker had to say meanwhile is said then.
+/// Only when none takes it back within the master's orphan timeout there is an order to go, with the reason [`Orphaned`](crate::Reason::Orphaned). Standalone, the program binds for itself, no order ever comes, and every other call does nothing.
 #[derive(Debug, Clone)]
 pub struct Worker {
     link: Option<Arc<Link>>,
@@ -48,7 +50,7 @@ pub enum ListenError {
     /// The master did not answer in time.
     #[error("the master did not answer within {} s", LISTEN_TIMEOUT.as_secs())]
     Timeout,
-    /// The connection to the master has ended.
+    /// There is no master, and none to come.
     #[error("the connection to the master has ended")]
     Disconnected,
     /// Too many requests wait for an answer.
@@ -100,7 +102,7 @@ impl Worker {
         Settings::take_from_env()?.map_or_else(|| Ok(Worker::standalone()), Worker::connect)
     }
 
-    /// Connects with given settings, for bindings that took the environment themselves. Blocks until the master's `welcome`, at most 5 s.
+    /// Connects with given settings, for bindings that took the environment themselves. Blocks until the master's `welcome`, at most 5 s, or 10 s when a master dies on the way.
     ///
     /// # Errors
     /// [`ConnectError`] when the master does not take this worker.
@@ -118,9 +120,9 @@ impl Worker {
         self.link.is_none()
     }
 
-    /// What the master said at the beginning.
-    pub fn welcome(&self) -> Option<&Welcome> {
-        self.link.as_ref().map(|link| &link.welcome)
+    /// What the master said at the beginning, or the last one that took this worker back.
+    pub fn welcome(&self) -> Option<Arc<Welcome>> {
+        self.link.as_ref().map(|link| link.welcome())
     }
 
     /// The worker's id: 1, 2, 3…, never reused; 0 when standalone.
@@ -143,7 +145,7 @@ impl Worker {
         self.welcome().map_or(1, |welcome| welcome.size)
     }
 
-    /// Asks for a listener and calls back exactly once: on the session thread, within 30 s or when the connection ends; standalone, before it returns. The callback must neither block nor panic.
+    /// Asks for a listener and calls back exactly once: on the session thread, within 30 s, whether the master lives or its successor has to answer; standalone, before it returns. The callback must neither block nor panic.
     pub fn listen_then(&self, request: ListenRequest, then: impl FnOnce(Result<Listener, ListenError>) + Send + 'static) {
         match &self.link {
             Some(link) => link.listen(request, Box::new(then)),
@@ -160,6 +162,8 @@ impl Worker {
     }
 
     /// Asks for a listener. Needs no particular runtime.
+    ///
+    /// Say [`close`](Self::close) when you have closed it: until then, or until [`drained`](Self::drained), the session keeps a copy of it, for a master that took over from a dead one and needs it back.
     ///
     /// # Errors
     /// [`ListenError`], for example when somebody else has the port.
@@ -214,12 +218,12 @@ impl Worker {
         }
     }
 
-    /// Says that this worker no longer holds a listener.
+    /// Says that this worker no longer holds a listener, and closes the session's own copy of it.
     pub fn close(&self, key: &str) {
         self.say(|| FromWorker::Close(Close { key: key.to_owned() }));
     }
 
-    /// Sends JSON text, which the master logs.
+    /// Sends JSON text, which the master logs. While there is no master, the first [`MESSAGES_KEPT`](crate::limits::MESSAGES_KEPT) are kept for its successor.
     ///
     /// # Errors
     /// [`TooLong`] above 16 KiB.
@@ -282,7 +286,7 @@ impl Worker {
 
     fn say(&self, message: impl FnOnce() -> FromWorker) {
         if let Some(link) = &self.link {
-            link.say(&message());
+            link.say(message());
         }
     }
 }

@@ -52,12 +52,17 @@ fn without_a_master_at_the_socket_connecting_fails() {
 }
 
 #[test]
-fn a_master_that_ends_the_connection_without_a_word_is_an_error() {
-    let master = FakeMaster::new();
+fn a_worker_whose_master_dies_before_its_welcome_tries_the_next_one() {
+    let mut master = FakeMaster::new();
     let settings = master.settings();
     let connecting = std::thread::spawn(move || Worker::connect(settings));
-    drop(master.accept());
-    assert!(matches!(connecting.join().unwrap(), Err(ConnectError::Closed)));
+    let (peer, _) = master.accept();
+    master.die(peer);
+    master.succeed();
+    let (peer, hello) = master.accept();
+    assert_eq!(hello.resume, None);
+    peer.say(&FromMaster::Welcome(welcome()));
+    assert_eq!(connecting.join().unwrap().unwrap().id(), 7);
 }
 
 #[test]
@@ -119,9 +124,9 @@ fn a_request_that_makes_no_sense_is_not_sent_and_called_back_all_the_same() {
 }
 
 #[test]
-fn whatever_waits_for_a_listener_learns_of_the_end_of_the_connection() {
+fn without_resume_whatever_waits_for_a_listener_learns_of_the_end_of_the_connection() {
     let master = FakeMaster::new();
-    let (worker, mut peer) = master.connect(welcome());
+    let (worker, mut peer) = master.connect_as(Settings { features: vec![], ..master.settings() }, welcome());
     let asking = std::thread::spawn({
         let worker = worker.clone();
         move || worker.listen_blocking(80)

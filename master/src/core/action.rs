@@ -193,6 +193,11 @@ pub enum Report {
         /// How many.
         workers: u32,
     },
+    /// The workers of a master that died are back, or their time to come back is over.
+    ClusterAdopted {
+        /// How many are back.
+        workers: u32,
+    },
     /// A spawn was ordered.
     CreatingWorker {
         /// The new worker.

@@ -72,6 +72,9 @@ impl Default for Config {
 /// How long a running worker whose connection ended may take to come back before it is *lost*.
 pub(super) const RECONNECT_MS: u64 = 1_000;
 
+/// How long the workers of a master that died may take to come back to the next one; until then nothing is started in their place. They try at least every 500 ms.
+pub const ADOPTION_MS: u64 = 2_000;
+
 /// A worker that ran this long has shown that it works: its death costs no delay.
 pub(super) const PROVEN_MS: u64 = 10_000;
 

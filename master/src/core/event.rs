@@ -13,6 +13,8 @@ pub type Ticket = u64;
 pub enum Event {
     /// The pool is to come up. The first event of a pool's life.
     StartRequested,
+    /// A new master took over the pool of one that died: every connection is gone, and the processes may have gone too.
+    TakenOver,
     /// Someone wants a rolling restart.
     RestartRequested {
         /// Who; every report on this restart carries it.
@@ -35,6 +37,16 @@ pub enum Event {
         worker: WorkerId,
         /// Why, for people.
         reason: String,
+    },
+    /// The master that ordered this worker died before it spawned it. Nobody failed.
+    NeverSpawned {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker without a connection holds what its replacements need, and cannot be asked for it.
+    IsInTheWay {
+        /// Which.
+        worker: WorkerId,
     },
     /// The worker's `hello` was accepted (again, after an interruption).
     WorkerConnected {

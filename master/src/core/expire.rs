@@ -9,8 +9,9 @@ impl Pool {
     /// When [`DeadlineReached`](super::Event::DeadlineReached) is due, and why. `None`: only a fact can change anything.
     pub fn poll_deadline(&self) -> Option<(Time, &'static str)> {
         let backoff = self.backoff.deadline().map(|at| (at, "backoff"));
+        let adoption = self.adopting_until.map(|at| (at, "adoption"));
         let over = self.trouble_is_over_at().map(|at| (at, "end of the backoff"));
-        self.workers.values().flat_map(|worker| self.deadlines(worker)).chain(backoff).chain(over).min()
+        self.workers.values().flat_map(|worker| self.deadlines(worker)).chain(backoff).chain(over).chain(adoption).min()
     }
 
     fn trouble_is_over_at(&self) -> Option<Time> {
@@ -38,6 +39,7 @@ impl Pool {
     }
 
     pub(super) fn expire(&mut self, now: Time) {
+        self.end_adoption(now);
         self.backoff.expire(now);
         if self.trouble_is_over_at().is_some_and(|at| at <= now) {
             self.backoff.clear();

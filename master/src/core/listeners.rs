@@ -70,17 +70,45 @@ pub enum Resolution {
 impl Registry {
     /// Adds a configured listener that was bound at `address`. Returns its key.
     pub fn configured(&mut self, name: Option<String>, asked_for: &Address, address: Address) -> Key {
-        // Several for port 0 are several ports.
-        let nth = |index| key_of(asked_for, index);
-        let free = || (0..).map(nth).find(|key| !self.entries.contains_key(key)).unwrap_or_default();
-        let key = match (&name, asked_for.port) {
-            (Some(name), _) => name.clone(),
-            (None, Some(0)) => free(),
-            (None, _) => nth(0),
-        };
+        let key = self.key_for_configured(name.as_deref(), asked_for);
         let entry = Entry { name, address, configured: true, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0 };
         self.entries.insert(key.clone(), entry);
         key
+    }
+
+    /// The key that the next configured listener would get.
+    pub fn key_for_configured(&self, name: Option<&str>, asked_for: &Address) -> Key {
+        // Several for port 0 are several ports.
+        let nth = |index| key_of(asked_for, index);
+        let free = || (0..).map(nth).find(|key| !self.entries.contains_key(key)).unwrap_or_default();
+        match (name, asked_for.port) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(0)) => free(),
+            (None, _) => nth(0),
+        }
+    }
+
+    /// Takes a listener over from the registry of a dead master, unless there is one of that key already.
+    pub fn inherit(&mut self, key: &Key, dead: &Registry, configured: bool) -> bool {
+        let Some(entry) = dead.entries.get(key).filter(|_| !self.entries.contains_key(key)) else { return false };
+        self.entries.insert(key.clone(), Entry { configured, ..entry.clone() });
+        true
+    }
+
+    /// Forgets a listener that cannot be had.
+    pub fn forget(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
+    /// A worker that came back tells what it holds.
+    pub fn holds(&mut self, worker: WorkerId, keys: &[Key]) {
+        for (key, entry) in &mut self.entries {
+            if keys.contains(key) {
+                entry.holders.insert(worker);
+            } else {
+                entry.holders.remove(&worker);
+            }
+        }
     }
 
     /// All listeners, by key.

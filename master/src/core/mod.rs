@@ -18,10 +18,12 @@
 //! The shell calls [`Pool::handle`], then [`Pool::poll_action`] until it is empty, then waits until [`Pool::poll_deadline`] or the next fact.
 
 mod action;
+mod adopt;
 mod backoff;
 mod config;
 mod event;
 mod expire;
+mod going;
 pub mod listeners;
 mod pool;
 mod reconcile;
@@ -32,7 +34,7 @@ mod time;
 mod worker;
 
 pub use action::{Action, Directory, EndOfRestart, Failure, Recycle, Refusal, Report, Signal, WhyGo};
-pub use config::{Config, HOOK_TIMEOUT_MS, SIZE_MAX, Surge};
+pub use config::{ADOPTION_MS, Config, HOOK_TIMEOUT_MS, SIZE_MAX, Surge};
 pub use event::{Event, ExitStatus, Said, SizeChange, Ticket};
 pub use pool::{Phase, Pool};
 pub use recycle::spread;

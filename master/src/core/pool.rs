@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, EndOfRestart, Failure, Refusal, Report, Signal, WhyGo};
+use super::action::{Action, EndOfRestart, Failure, Refusal, Report, WhyGo};
 use super::backoff::Backoff;
 use super::config::{Config, RECONNECT_MS, SIZE_MAX};
 use super::event::{Event, ExitStatus, SizeChange, Ticket};
@@ -31,7 +31,9 @@ pub struct Pool {
     pub(super) has_been_ready: bool,
     pub(super) restarts_done: u64,
     pub(super) stopping: Option<Stopping>,
-    actions: VecDeque<Action>,
+    /// The workers of a dead master have until then to come back.
+    pub(super) adopting_until: Option<Time>,
+    pub(super) actions: VecDeque<Action>,
 }
 
 /// The end of a pool. Absorbing: nothing leads out of it, nothing is started in it.
@@ -78,6 +80,7 @@ impl Pool {
             has_been_ready: false,
             restarts_done: 0,
             stopping: None,
+            adopting_until: None,
             actions: VecDeque::new(),
         }
     }
@@ -90,11 +93,14 @@ impl Pool {
                     self.begin_generation();
                 }
             }
+            Event::TakenOver => self.taken_over(now),
             Event::RestartRequested { ticket, size } => self.restart_requested(ticket, size),
             Event::ScaleRequested(change) => self.scale_requested(change),
             Event::StopRequested => self.stop_requested(now),
             Event::WorkerSpawned { worker } => self.worker_spawned(now, worker),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
+            Event::NeverSpawned { worker } => self.never_spawned(worker),
+            Event::IsInTheWay { worker } => self.is_in_the_way(now, worker),
             Event::WorkerConnected { worker } => self.worker_connected(now, worker),
             Event::WorkerSaid { worker, said } => self.worker_said(now, worker, said),
             Event::RecycleDue { worker, why } => self.recycle_due(now, worker, why),
@@ -194,7 +200,7 @@ impl Pool {
         self.workers.values().filter(|worker| condition(worker)).count().try_into().unwrap_or(u32::MAX)
     }
 
-    fn begin_generation(&mut self) {
+    pub(super) fn begin_generation(&mut self) {
         self.last_generation += 1;
         self.restart = Some(Restart::to(self.last_generation));
         self.order(Action::TakeSnapshot { generation: self.last_generation });
@@ -344,41 +350,6 @@ impl Pool {
         if let Some(restart) = self.restart.as_mut().filter(|restart| restart.target == worker.generation) {
             restart.worker_failed(worker.id, newest);
             self.last_failure = Some(why);
-        }
-    }
-
-    /// Rule 5: the order to go. Deadlines only ever move earlier.
-    pub(super) fn tell_to_go(&mut self, now: Time, id: WorkerId, why: WhyGo) {
-        let (announced_ms, kill_at) = (self.config.announced_ms(), now.after(self.config.kill_timeout_ms));
-        let announced = now.after(announced_ms);
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        match &mut worker.state {
-            State::Killing => return,
-            State::Draining { terminate_at, kill_at: earlier, .. } => {
-                *earlier = (*earlier).min(kill_at);
-                *terminate_at = terminate_at.map(|at| at.min(announced));
-                return;
-            }
-            State::Starting { .. } | State::Running { .. } | State::Lost => {}
-        }
-        worker.reconnect_by = None;
-        let connected = worker.connected;
-        worker.state = State::Draining { why, terminate_at: connected.then_some(announced), kill_at };
-        self.report(Report::WorkerToldToGo { worker: id, why });
-        self.order(match connected {
-            true => Action::Disconnect { worker: id, reason: why.on_the_wire(), timeout_ms: announced_ms },
-            false => Action::Signal { worker: id, signal: Signal::Terminate },
-        });
-    }
-
-    pub(super) fn kill(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.state = State::Killing;
-            worker.reconnect_by = None;
-            if let Some(stopping) = &mut self.stopping {
-                stopping.killed = true;
-            }
-            self.order(Action::Signal { worker: id, signal: Signal::Kill });
         }
     }
 

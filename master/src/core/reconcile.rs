@@ -10,6 +10,10 @@ use super::worker::{GenerationId, State, Worker, WorkerId};
 
 impl Pool {
     pub(super) fn reconcile(&mut self, now: Time) {
+        self.end_adoption_when_all_are_back(now);
+        if self.adopting_until.is_some() && self.stopping.is_none() {
+            return;
+        }
         self.give_up_a_failed_restart(now);
         if self.stopping.is_some() {
             return self.exit_when_empty();
@@ -83,14 +87,12 @@ impl Pool {
         }
     }
 
-    /// Rule 6: once enough others run.
+    /// Rule 6: once enough others run. Lost ones serve, too; of more than are needed the others go at once, or they would take the room of their replacements.
     fn tell_lost_workers_to_go(&mut self, now: Time) {
-        if self.running() >= self.size {
-            for id in self.ids() {
-                if self.workers.get(&id).is_some_and(|w| w.state == State::Lost) {
-                    self.tell_to_go(now, id, WhyGo::Lost);
-                }
-            }
+        let lost: Vec<_> = self.workers.values().filter(|w| w.state == State::Lost).map(|w| w.id).collect();
+        let needed = self.size.saturating_sub(self.running()) as usize;
+        for id in lost.into_iter().rev().skip(needed) {
+            self.tell_to_go(now, id, WhyGo::Lost);
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
 use dutch_master_protocol::message::codes;
-use dutch_master_protocol::socket;
+use dutch_master_protocol::socket::{self, Received};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use super::outbox::{Outbox, Refused};
 use super::peer::Peer;
 use super::readiness::{clear_if_empty, register};
+use super::returns::{Returned, Returns};
 use super::token_bucket::TokenBucket;
 use crate::core::{Time, WorkerId};
 
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     lines: TokenBucket,
     /// Lines that were left out since the last one.
     omitted: u64,
+    /// Listeners that the worker was asked for.
+    pub(super) returns: Returns,
     pub(super) peer: Peer,
     pub(super) role: Role,
 }
@@ -129,7 +132,7 @@ impl Connection {
         let messages = TokenBucket::new(MESSAGES_BURST, MESSAGE_INTERVAL_MS);
         let lines = TokenBucket::new(LINES_BURST, LINE_INTERVAL_MS);
         let (decoder, outbox, role) = (FrameDecoder::default(), Outbox::default(), Role::Unknown { hello_by });
-        Ok(Connection { socket, decoder, outbox, messages, lines, omitted: 0, peer, role })
+        Ok(Connection { socket, decoder, outbox, messages, lines, omitted: 0, returns: Returns::default(), peer, role })
     }
 
     /// Until when it has to say hello, if it has not.
@@ -170,10 +173,12 @@ impl Connection {
     /// Reads once, whatever the runtime believes about readiness: it may not have noticed yet what has come. `false`: nothing is there now.
     pub(super) fn read(&mut self) -> Result<bool, End> {
         let mut buffer = [0; TURN_MAX];
-        let received = socket::receive(self.socket.as_fd(), &mut buffer);
+        let mut received = socket::receive(self.socket.as_fd(), &mut buffer);
         clear_if_empty(&self.socket, &received);
+        let is_unasked = |received: &mut Received| received.truncated || !self.returns.take_in(std::mem::take(&mut received.fds));
+        let is_unasked = received.as_mut().is_ok_and(is_unasked);
         match received {
-            Ok(received) if received.truncated || !received.fds.is_empty() => Err(End::Descriptors),
+            Ok(_) if is_unasked => Err(End::Descriptors),
             Ok(received) if received.bytes > 0 => {
                 self.decoder.push(&buffer[..received.bytes]);
                 Ok(true)
@@ -194,6 +199,12 @@ impl Connection {
             Some(body) => Ok(Some(codec::decode(body)?)),
             None => Ok(None),
         }
+    }
+
+    /// The next listener that it gives back, as far as it has come.
+    pub(super) fn next_returned(&mut self) -> Result<Option<Returned>, End> {
+        let Connection { decoder, returns, .. } = self;
+        returns.next(|| decoder.next_byte()).map_err(|()| End::Descriptors)
     }
 
     /// Whether what it said just now may have a line in the log, and how many had none since the last one that had.

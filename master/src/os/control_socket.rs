@@ -51,6 +51,8 @@ pub(super) struct ControlSocket {
     file: SocketFile,
     /// Taken when the loop begins to accept.
     listener: Option<OwnedFd>,
+    /// Where its master writes down what the next one needs.
+    state: PathBuf,
     /// Declared last: given up when the file has gone.
     locks: Vec<Lock>,
 }
@@ -71,11 +73,15 @@ impl ControlSocket {
             locks.push(Lock::take(Path::new(&beside), &path)?);
         }
         let (listener, file) = bind(&path)?;
-        Ok(ControlSocket { path, file, listener: Some(listener), locks })
+        Ok(ControlSocket { path, file, listener: Some(listener), state: directory.join(format!("{name}.state")), locks })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// The way in, for the loop.

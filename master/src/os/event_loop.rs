@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tracing::warn;
 
+use super::adoption::Adoption;
 use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
 use super::connection::{Connection, ConnectionId};
@@ -26,16 +27,17 @@ use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
+use super::state::{Current, StateFile};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
-use crate::core::{Event, Pool, Time, WorkerId};
+use crate::core::{Event, Pool, Said, Time, WorkerId};
 use crate::options::Options;
 
 /// How long no connection is accepted after the system refused to make one, in milliseconds: it lacks descriptors or memory, and asking again at once would only burn time.
 const ACCEPT_PAUSE_MS: u64 = 1_000;
 
 /// Most reads of one connection in a sweep: enough for all that a socket can hold, and an end for a peer that writes as fast as it is read.
-const SWEEP_READS_MAX: usize = 32;
+pub(super) const SWEEP_READS_MAX: usize = 32;
 
 /// Everything that the loop owns.
 pub(super) struct EventLoop {
@@ -71,6 +73,12 @@ pub(super) struct EventLoop {
     pub(super) started_at_unix: f64,
     pub(super) accept_again_at: Option<Time>,
     pub(super) look_at_memory_at: Option<Time>,
+    pub(super) adoption: Adoption,
+    /// Workers that were ordered and have not been started.
+    pub(super) launches: Vec<WorkerId>,
+    pub(super) state: StateFile,
+    /// What the next master would have to know has changed since it was written.
+    pub(super) is_unwritten: bool,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -100,6 +108,8 @@ impl EventLoop {
             if let Some(code) = self.exit_code {
                 return code;
             }
+            // What was queued to be sent is sent in a later turn: no worker is told what the next master would not know.
+            self.write_state();
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
@@ -120,7 +130,27 @@ impl EventLoop {
 
     /// Keeps a fact for the core.
     pub(super) fn note(&mut self, fact: Event) {
+        self.is_unwritten |= !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. });
         self.facts.push_back(fact);
+    }
+
+    /// Writes down what a successor needs. A failure never stops the master: the next change tries again.
+    fn write_state(&mut self) {
+        if !std::mem::take(&mut self.is_unwritten) {
+            return;
+        }
+        let state = Current {
+            pool: &self.pool,
+            workers: &self.workers,
+            snapshots: &self.snapshots,
+            registry: self.listeners.registry(),
+            backlogs: self.listeners.backlogs(),
+            listen: &self.options.listen,
+            counts: &self.counts,
+        };
+        if let Err(error) = self.state.write(&state) {
+            warn!(reason = %error, "State cannot be written, workers would not outlive this master");
+        }
     }
 
     /// Tells the core what happened and carries out what it orders, until there is nothing more to tell.
@@ -128,13 +158,19 @@ impl EventLoop {
         if self.facts.is_empty() {
             return;
         }
-        while let Some(fact) = self.facts.pop_front() {
-            let now = clock::now();
-            self.counts.happened(now, &fact);
-            self.pool.handle(now, fact);
-            while let Some(action) = self.pool.poll_action() {
-                self.counts.ordered(now, &action);
-                self.perform(action);
+        while !self.facts.is_empty() {
+            while let Some(fact) = self.facts.pop_front() {
+                let now = clock::now();
+                self.counts.happened(now, &fact);
+                self.pool.handle(now, fact);
+                while let Some(action) = self.pool.poll_action() {
+                    self.counts.ordered(now, &action);
+                    self.perform(action);
+                }
+            }
+            if !self.launches.is_empty() {
+                self.write_state();
+                self.launch_ordered();
             }
         }
         self.workers.forget_the_gone();
@@ -211,10 +247,9 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let own =
+            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
+        [core, hello].into_iter().chain(own).flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -239,6 +274,7 @@ impl EventLoop {
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
         self.watch_memory(now);
+        self.adoption_expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }
@@ -278,6 +314,7 @@ impl EventLoop {
         }
         self.check_sockets();
         self.listeners.worker_gone(id);
+        self.try_for_missing_soon();
         self.note(Event::WorkerExited { worker: id, status });
     }
 }

@@ -2,9 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use dutch_master_protocol::env;
 use dutch_master_protocol::limits::{HELLO_TIMEOUT_MS, JSON_MAX};
-use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, MAX_REQUESTS_REASON, Role as Speaker, VERSION, Welcome, codes, features};
+use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Listen, MAX_REQUESTS_REASON, codes};
 use tracing::debug;
 
 use super::clock;
@@ -12,20 +11,11 @@ use super::connection::{Connection, ConnectionId, End, Role};
 use super::event_loop::EventLoop;
 use super::listeners::Answer;
 use super::report::about;
-use crate::core::{Event, Recycle, Said, Time, WorkerId, spread};
-use crate::options::{Options, ReadyOn, millis};
+use crate::core::listeners::LISTENERS_MAX;
+use crate::core::{Event, Recycle, Said, Time, WorkerId};
 
 /// Most connections that have not said hello: a bound to what strangers on this machine can make us hold.
 const STRANGERS_MAX: usize = 64;
-
-/// Longest name of an SDK that is kept: it is only shown, and a status of a thousand workers has to be sent.
-const SDK_CHARS_MAX: usize = 64;
-
-/// How often a heartbeat is asked for within the time after which a silent worker counts as blocked (SPEC 6.8).
-const HEARTBEATS_PER_LIMIT: u64 = 3;
-
-/// Most connections of control clients.
-const CLIENTS_MAX: usize = 64;
 
 impl EventLoop {
     /// A connection came in.
@@ -80,6 +70,10 @@ impl EventLoop {
                     Some(_) => return Err(unexpected("the first message is `hello`")),
                     None => return Ok(()),
                 },
+                Role::Worker(worker) if connection.returns.has_begun() => match connection.next_returned()? {
+                    Some(returned) => self.returned(worker, returned),
+                    None => return Ok(()),
+                },
                 Role::Worker(worker) => match connection.next(now)? {
                     Some(message) => self.worker_says(id, worker, message)?,
                     None => return Ok(()),
@@ -91,86 +85,6 @@ impl EventLoop {
             }
         }
         Ok(())
-    }
-
-    fn greet(&mut self, id: ConnectionId, hello: Hello) -> Result<(), End> {
-        if hello.protocol < VERSION {
-            return Err(refused(codes::BAD_VERSION, format!("this master speaks version {VERSION}")));
-        }
-        match hello.role {
-            Speaker::Control => self.greet_client(id),
-            Speaker::Worker if hello.resume.is_some() => Err(refused(codes::RESUME_REFUSED, "this master takes no worker back")),
-            Speaker::Worker => self.greet_worker(id, hello),
-        }
-    }
-
-    fn greet_client(&mut self, id: ConnectionId) -> Result<(), End> {
-        let clients = self.connections_that(|connection| connection.role == Role::Control);
-        if clients.len() >= CLIENTS_MAX {
-            let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
-            // One that waits for nothing makes room.
-            let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
-            self.end(idle, &full());
-        }
-        let offered = [features::RELOAD].into_iter().filter(|_| self.can_reload()).chain([features::SUBSCRIBE, features::METRICS]).map(String::from).collect();
-        let welcome = Welcome { generation: self.pool.generation(), features: offered, ..self.welcome(&self.options.clone()) };
-        let connection = self.connection(id)?;
-        connection.role = Role::Control;
-        connection.send(&FromMaster::Welcome(welcome))
-    }
-
-    fn greet_worker(&mut self, id: ConnectionId, hello: Hello) -> Result<(), End> {
-        let Some(worker) = hello.token.as_ref().and_then(|token| self.workers.by_token(token)) else {
-            return Err(refused(codes::BAD_TOKEN, format!("{} is that of no living worker", env::TOKEN)));
-        };
-        let generation = self.workers.get(worker).map_or(0, |process| process.generation);
-        let options = self.options_of(generation).clone();
-        let size = self.pool.size();
-        let offers = |feature: &str| hello.features.iter().any(|offered| offered == feature);
-        let heartbeat = options.heartbeat.filter(|_| offers(features::HEARTBEAT));
-        let max_requests = options.max_requests.filter(|_| offers(features::MAX_REQUESTS));
-        let welcome = self.welcome(&options);
-        let (Some(process), Some(connection)) = (self.workers.get_mut(worker), self.connections.get_mut(&id)) else { return Ok(()) };
-        if process.connection.is_some() {
-            return Err(refused(codes::LIMIT, "this worker is connected already"));
-        }
-        if process.is_cut {
-            return Err(refused(codes::RESUME_REFUSED, "this worker was cut for what it sent before"));
-        }
-        process.connection = Some(id);
-        process.sdk = hello.sdk.as_deref().map(label);
-        connection.role = Role::Worker(worker);
-        if let Some(pid) = process.pid {
-            connection.peer.identify(pid);
-        }
-        debug!(workerId = worker, workerPid = process.pid, generation, sdk = process.sdk, "Worker connected");
-        let in_use = [heartbeat.map(|_| features::HEARTBEAT), max_requests.map(|_| features::MAX_REQUESTS)];
-        connection.send(&FromMaster::Welcome(Welcome {
-            worker,
-            generation,
-            slot: process.slot,
-            // Three beats in the time that the pool waits for one: a late one is no harm.
-            heartbeat_ms: heartbeat.map(|limit| (millis(limit) / HEARTBEATS_PER_LIMIT).max(1)),
-            max_requests: max_requests.map(|limit| spread(limit, process.slot, size)),
-            features: in_use.into_iter().flatten().map(String::from).collect(),
-            ..welcome
-        }))?;
-        self.check_sockets();
-        self.note(Event::WorkerConnected { worker });
-        if options.ready_on == ReadyOn::Hello {
-            self.note(Event::WorkerSaid { worker, said: Said::Listening });
-        }
-        Ok(())
-    }
-
-    fn welcome(&self, options: &Options) -> Welcome {
-        Welcome {
-            protocol: VERSION,
-            size: self.pool.size(),
-            names: self.listeners.names().to_vec(),
-            orphan_timeout_ms: options.orphan_timeout.map(millis),
-            ..Welcome::default()
-        }
     }
 
     fn worker_says(&mut self, id: ConnectionId, worker: WorkerId, message: FromWorker) -> Result<(), End> {
@@ -189,31 +103,10 @@ impl EventLoop {
                 Said::Leaving
             }
             FromWorker::Disconnect(_) => Said::Disconnect,
-            FromWorker::Listen(request) if !self.may_listen(worker) => {
-                let error = ErrorMessage {
-                    seq: Some(request.seq),
-                    code: codes::UNEXPECTED.into(),
-                    message: "this worker is to go: it gets no listener any more".into(),
-                };
-                return self.connection(id)?.send(&FromMaster::Error(error));
-            }
-            FromWorker::Listen(request) => {
-                let answer = self.listeners.answer(worker, &request);
-                let connection = self.connection(id)?;
-                return match answer {
-                    Answer::HandedOver(listener, descriptor) => connection.send_with(&FromMaster::Listener(listener), descriptor),
-                    Answer::Refused(error) => {
-                        let omitted = connection.line(clock::now());
-                        let sent = connection.send(&FromMaster::Error(error.clone()));
-                        if let Some(omitted) = omitted {
-                            about!(warn, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Listener refused");
-                        }
-                        sent
-                    }
-                };
-            }
+            FromWorker::Listen(request) => return self.answer_listen(id, worker, request),
             FromWorker::Close(close) => {
                 self.listeners.closed(worker, &close.key);
+                self.is_unwritten = true;
                 return Ok(());
             }
             FromWorker::Message(message) if message.json.len() > JSON_MAX => {
@@ -226,6 +119,9 @@ impl EventLoop {
                 return Ok(());
             }
             FromWorker::Error(error) => {
+                if let Some(key) = error.seq.and_then(|seq| self.connection(id).ok()?.returns.refused(seq)) {
+                    self.cannot_return(worker, &key);
+                }
                 if let Some(omitted) = self.connection(id)?.line(clock::now()) {
                     about!(debug, self, worker, code = error.code, reason = error.message, omitted = omitted.told(), "Worker reports an error");
                 }
@@ -234,6 +130,7 @@ impl EventLoop {
             FromWorker::Heartbeat(_) => Said::Heartbeat,
             FromWorker::Unknown => return Ok(()),
             FromWorker::Hello(_) => return Err(unexpected("`hello` is the first message, and comes once")),
+            FromWorker::Listener(listener) if self.connection(id)?.returns.begin(&listener) => return Ok(()),
             FromWorker::Listener(_) => return Err(unexpected("no listener was asked for")),
         };
         self.note(Event::WorkerSaid { worker, said });
@@ -245,6 +142,34 @@ impl EventLoop {
             }
         }
         Ok(())
+    }
+
+    /// What a worker that asks for a listener gets.
+    pub(super) fn answer_listen(&mut self, id: ConnectionId, worker: WorkerId, request: Listen) -> Result<(), End> {
+        let error = |code: &str, message: String| ErrorMessage { seq: Some(request.seq), code: code.into(), message };
+        if !self.may_listen(worker) {
+            let error = error(codes::UNEXPECTED, "this worker is to go: it gets no listener any more".into());
+            return self.connection(id)?.send(&FromMaster::Error(error));
+        }
+        let refusal = match self.listeners.answer(worker, &request) {
+            Answer::HandedOver(listener, descriptor) => {
+                self.is_unwritten = true;
+                return self.connection(id)?.send_with(&FromMaster::Listener(listener), descriptor);
+            }
+            Answer::Later(key) if self.adoption.waiting_of(worker) < LISTENERS_MAX => {
+                self.adoption.wait(id, worker, key, request);
+                return Ok(());
+            }
+            Answer::Later(_) => error(codes::LIMIT, format!("{LISTENERS_MAX} requests wait for listeners")),
+            Answer::Refused(error) => error,
+        };
+        let connection = self.connection(id)?;
+        let omitted = connection.line(clock::now());
+        let sent = connection.send(&FromMaster::Error(refusal.clone()));
+        if let Some(omitted) = omitted {
+            about!(warn, self, worker, code = refusal.code, reason = refusal.message, omitted = omitted.told(), "Listener refused");
+        }
+        sent
     }
 
     /// Whether it may still ask for listeners: it is not going, nor has it just said that it goes.
@@ -314,11 +239,6 @@ impl EventLoop {
     }
 }
 
-/// What a worker says of itself, as far as it is shown to people.
-fn label(sdk: &str) -> String {
-    sdk.chars().take(SDK_CHARS_MAX).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
-}
-
 pub(super) fn refused(code: &'static str, message: impl Into<String>) -> End {
     End::Refused { code, message: message.into() }
 }
@@ -330,8 +250,7 @@ fn unexpected(message: &str) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::listeners::LISTENERS_MAX;
-    use crate::os::{connection, outbox};
+    use crate::os::{connection, greeting, outbox};
 
     #[test]
     fn the_specification_tells_our_limits_as_they_are() {
@@ -340,7 +259,7 @@ mod tests {
             format!("| messages on one connection | {} at once and {} a second |", connection::MESSAGES_BURST, 1_000 / connection::MESSAGE_INTERVAL_MS),
             format!("| bytes that wait for a peer that does not read | {} |", outbox::BYTES_MAX),
             format!("| connections without `hello` | {STRANGERS_MAX};"),
-            format!("| control clients | {CLIENTS_MAX};"),
+            format!("| control clients | {};", greeting::CLIENTS_MAX),
             format!("| listeners | {LISTENERS_MAX} |"),
         ];
         for limit in told {

@@ -11,7 +11,8 @@ use dutch_master_protocol::message::{Address, ErrorMessage, Kind, Listen, Listen
 use nix::errno::Errno;
 use tracing::debug;
 
-use super::listening_socket::ListeningSocket;
+use super::listening_socket::{ListeningSocket, Unfit};
+use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
 use super::upkeep::{Finding, Held};
@@ -43,6 +44,8 @@ pub(super) struct Listeners {
     sockets: BTreeMap<Key, Held>,
     watch: Option<Watch>,
     names: Vec<String>,
+    /// Those of a dead master that have not come back from its workers.
+    missing: Missing,
     are_closed: bool,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
@@ -55,6 +58,8 @@ pub(super) enum Answer {
     HandedOver(Listener, Arc<OwnedFd>),
     /// No.
     Refused(ErrorMessage),
+    /// This one has not come back yet.
+    Later(Key),
 }
 
 impl Listeners {
@@ -67,9 +72,12 @@ impl Listeners {
         if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
+        self.names.extend(spec.name.clone());
+        if self.missing.inherit_configured(&mut self.registry, spec) {
+            return Ok(());
+        }
         let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
-        self.names.extend(spec.name.clone());
         self.hold(key, socket);
         Ok(())
     }
@@ -86,6 +94,10 @@ impl Listeners {
             return refused(codes::STOPPING, "the master stops and has closed its listeners".into());
         }
         let key = match self.registry.resolve(worker, request) {
+            Resolution::Held(key) if self.missing.contains(&key) => {
+                self.registry.closed(worker, &key);
+                return Answer::Later(key);
+            }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
             Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
@@ -137,6 +149,7 @@ impl Listeners {
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
         for key in self.registry.restart_completed() {
+            self.missing.found(&key);
             if let Some(held) = self.sockets.remove(&key) {
                 self.watch.iter().for_each(|watch| watch.remove(&held.socket));
                 held.socket.close();
@@ -148,6 +161,7 @@ impl Listeners {
     /// The pool stops: nothing is accepted any more but by the workers that still go.
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
+        self.missing = Missing::default();
         std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
     }
 
@@ -181,6 +195,75 @@ impl Listeners {
         self.sockets.values().filter_map(Held::repair_at).min()
     }
 
+    /// What a dead master had, as far as its living workers hold it: bound by whoever comes back, not anew.
+    pub(super) fn of_the_dead(dead: Dead) -> Listeners {
+        Listeners { missing: Missing::of(dead), ..Listeners::default() }
+    }
+
+    /// All configured listeners have been told: the others of a dead master's are only the workers'.
+    pub(super) fn inherit_the_rest(&mut self) {
+        self.missing.inherit_the_rest(&mut self.registry);
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Lengths of all accept queues.
+    pub(super) fn backlogs(&self) -> BTreeMap<Key, u32> {
+        let there = self.sockets.iter().filter_map(|(key, held)| Some((key.clone(), held.socket.backlog()?)));
+        there.chain(self.missing.backlogs()).collect()
+    }
+
+    pub(super) fn missing(&self) -> Vec<Key> {
+        self.missing.keys()
+    }
+
+    /// Who says that they hold a copy.
+    pub(super) fn holders(&self, key: &str) -> Vec<WorkerId> {
+        self.registry.holders(key).collect()
+    }
+
+    /// A worker that came back tells what it holds.
+    pub(super) fn holds(&mut self, worker: WorkerId, keys: &[Key]) {
+        self.registry.holds(worker, keys);
+    }
+
+    /// Takes a socket that is said to be the missing one.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(super) fn take_back(&mut self, key: &str, fd: OwnedFd) -> Result<(), Unfit> {
+        let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
+        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key))?;
+        self.missing.found(key);
+        self.hold(key.to_owned(), socket);
+        Ok(())
+    }
+
+    /// Binds a missing one anew.
+    ///
+    /// # Errors
+    /// Somebody has the address.
+    pub(super) fn bind_missing(&mut self, key: &str) -> Result<(), ListenError> {
+        let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
+        let address = entry.address.clone();
+        let socket = ListeningSocket::bind(&address, self.missing.backlog(key)).map_err(|source| ListenError::of(&address, source))?;
+        self.missing.found(key);
+        self.hold(key.to_owned(), socket);
+        Ok(())
+    }
+
+    /// A missing one cannot be had: it is told once. One that only workers had asked for is forgotten when none of them lives.
+    pub(super) fn is_out_of_reach(&mut self, key: &str) -> OutOfReach {
+        let is_forgotten = self.registry.get(key).is_none_or(|entry| !entry.configured) && self.registry.holders(key).next().is_none();
+        if is_forgotten {
+            self.registry.forget(key);
+            self.missing.found(key);
+        }
+        OutOfReach { is_news: self.missing.tell(key) || is_forgotten, is_forgotten }
+    }
+
     /// For `status`.
     pub(super) fn status(&self) -> impl Iterator<Item = ListenerStatus> {
         self.registry.iter().map(|(key, entry)| {
@@ -195,6 +278,15 @@ impl Listeners {
             }
         })
     }
+}
+
+/// A listener that could be had neither from a worker nor anew.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutOfReach {
+    /// It has not been told.
+    pub(super) is_news: bool,
+    /// Nobody needs it any more.
+    pub(super) is_forgotten: bool,
 }
 
 impl ListenError {
@@ -227,92 +319,4 @@ pub(super) fn in_words(address: &Address) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-
-    use super::*;
-
-    fn asks_for(address: Address) -> Listen {
-        Listen { seq: 7, address: Some(address), ..Listen::default() }
-    }
-
-    #[track_caller]
-    fn handed_over(answer: Answer) -> (Listener, Arc<OwnedFd>) {
-        match answer {
-            Answer::HandedOver(listener, fd) => (listener, fd),
-            Answer::Refused(error) => panic!("refused: {error:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn refused(answer: Answer) -> ErrorMessage {
-        match answer {
-            Answer::Refused(error) => error,
-            Answer::HandedOver(listener, _) => panic!("handed over: {listener:?}"),
-        }
-    }
-
-    #[test]
-    fn a_random_port_is_shared_by_the_pool() {
-        let mut listeners = Listeners::default();
-        let request = asks_for(Address::tcp(None, 0));
-        let (first, one) = handed_over(listeners.answer(1, &request));
-        let (second, two) = handed_over(listeners.answer(2, &request));
-        assert!(Arc::ptr_eq(&one, &two));
-        assert_eq!(first.address, second.address);
-        let port = first.address.unwrap().port.unwrap();
-        TcpStream::connect(("127.0.0.1", port)).expect("no host means IPv4 too");
-    }
-
-    #[test]
-    fn connections_queue_while_no_worker_lives_and_status_counts_them() {
-        let mut listeners = Listeners::default();
-        listeners.configure(&ListenSpec { name: Some("web".into()), address: Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0) }).unwrap();
-        let port = listeners.status().next().unwrap().address.port.unwrap();
-        let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-        let status = listeners.status().next().unwrap();
-        assert_eq!((status.queued, status.backlog), (Some(3), Some(BACKLOG)));
-    }
-
-    #[test]
-    fn a_bind_that_fails_is_answered_with_its_errno_and_can_be_tried_again() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let request = asks_for(Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), taken.local_addr().unwrap().port()));
-        let mut listeners = Listeners::default();
-        let error = refused(listeners.answer(1, &request));
-        assert_eq!((error.code.as_str(), error.seq), ("EADDRINUSE", Some(7)));
-        drop(taken);
-        handed_over(listeners.answer(1, &request));
-    }
-
-    #[test]
-    fn a_configured_listener_that_is_taken_names_who_has_it() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), taken.local_addr().unwrap().port());
-        let error = Listeners::default().configure(&ListenSpec { name: None, address }).unwrap_err();
-        assert!(error.to_string().contains("an earlier --listen has taken it"), "{error}");
-    }
-
-    #[test]
-    fn a_worker_that_changes_the_queue_length_changes_it_for_a_moment_only() {
-        let mut listeners = Listeners::default();
-        let (_, fd) = handed_over(listeners.answer(1, &Listen { backlog: Some(17), ..asks_for(Address::tcp(None, 0)) }));
-        nix::sys::socket::listen(&fd, nix::sys::socket::Backlog::new(3).unwrap()).unwrap();
-        let backlog = |listeners: &Listeners| listeners.status().next().unwrap().backlog;
-        assert_eq!(backlog(&listeners), Some(3));
-        listeners.worker_serves();
-        assert_eq!(backlog(&listeners), Some(17));
-    }
-
-    #[test]
-    fn after_the_stop_nothing_listens_and_nothing_is_handed_over() {
-        let path = std::env::temp_dir().join(format!("dm-listener-{}.sock", std::process::id()));
-        let mut listeners = Listeners::default();
-        let request = asks_for(Address::unix(path.to_str().unwrap()));
-        handed_over(listeners.answer(1, &request));
-        assert!(path.exists());
-        listeners.close_all();
-        assert!(!path.exists());
-        assert_eq!(refused(listeners.answer(2, &request)).code, codes::STOPPING);
-    }
-}
+mod tests;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use dutch_master_protocol::message::{Address, Kind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, getsockname, getsockopt, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::socket_file::SocketFile;
+use super::socket_file::{SocketFile, successor};
 
 /// A socket that workers get copies of. They all share one open file description with it.
 #[derive(Debug)]
@@ -43,6 +43,26 @@ pub(super) enum Repair {
     BoundAnew,
 }
 
+/// Why a socket is not the one that it is said to be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    /// A stream for datagrams, or the other way round.
+    #[error("it is a socket of another kind")]
+    Kind,
+    /// It does not listen.
+    #[error("it does not listen")]
+    Deaf,
+    /// It is bound to another address.
+    #[error("it is bound to another address")]
+    Elsewhere,
+    /// It is no socket, or not of the family.
+    #[error("{0}")]
+    Refused(#[from] Errno),
+    /// It does not listen again.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
 impl ListeningSocket {
     /// Binds and listens.
     pub(super) fn bind(address: &Address, backlog: u32) -> io::Result<ListeningSocket> {
@@ -62,6 +82,34 @@ impl ListeningSocket {
         Ok(socket)
     }
 
+    /// One that was bound by a master that died, from a worker that held it. It has to be what it is said to be.
+    pub(super) fn adopt(fd: OwnedFd, address: &Address, backlog: u32) -> Result<ListeningSocket, Unfit> {
+        let kind = if address.kind == Kind::Udp { SockType::Datagram } else { SockType::Stream };
+        if getsockopt(&fd, sockopt::SockType)? != kind {
+            return Err(Unfit::Kind);
+        }
+        if kind == SockType::Stream && !getsockopt(&fd, sockopt::AcceptConn)? {
+            return Err(Unfit::Deaf);
+        }
+        let file = match &address.path {
+            Some(path) => {
+                let name: UnixAddr = getsockname(fd.as_raw_fd())?;
+                // It was bound under another name and renamed, where one was left over.
+                let place = Path::new(path);
+                if ![place, &successor(place)].iter().any(|there| name.path() == Some(there)) {
+                    return Err(Unfit::Elsewhere);
+                }
+                Some(SocketFile::found(place))
+            }
+            None if real_address(&fd, address)? != *address => return Err(Unfit::Elsewhere),
+            None => None,
+        };
+        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file };
+        socket.make_nonblocking();
+        socket.listen()?;
+        Ok(socket)
+    }
+
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
@@ -69,6 +117,10 @@ impl ListeningSocket {
     /// Where it really is.
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub(super) fn backlog(&self) -> Option<u32> {
+        self.backlog
     }
 
     /// Its file, if it has one.

@@ -97,6 +97,11 @@ impl Lock {
         self.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: self.path.clone(), source })
     }
 
+    /// Gives it up and leaves its file, for the next one of the name.
+    pub(super) fn leave(mut self) {
+        self.path = PathBuf::new();
+    }
+
     fn open(path: &Path) -> Result<Flock<File>, LockError> {
         let failed = |source| LockError::Io { path: path.into(), source };
         loop {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::sync::mpsc::Receiver;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::adoption::Adoption;
 use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
 use super::control::Clients;
@@ -20,13 +21,14 @@ use super::hook::{Hooks, with_room_for_a_queue};
 use super::listeners::Listeners;
 use super::metrics::{self, Counts, Outlet};
 use super::node;
-use super::orders::evaluate;
+use super::orders::{evaluate, in_full};
 use super::pid_file::PidFile;
 use super::program::{Program, is_script};
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
+use super::state::{State, StateFile};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
@@ -41,6 +43,8 @@ pub struct Master {
     here: PathBuf,
     read_again: Option<ReadAgain>,
     listeners: Listeners,
+    /// What a master of this name left when it died.
+    left: Option<State>,
     metrics: Option<Outlet>,
     _pid_file: Option<PidFile>,
     control_socket: ControlSocket,
@@ -63,14 +67,19 @@ impl Master {
         let (here, name) = check(&options, callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
-        let mut listeners = Listeners::default();
+        let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
+            warn!(reason = in_full(error), "What a dead master left cannot be used");
+            None
+        });
+        let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
+        listeners.inherit_the_rest();
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, callbacks, name, here, read_again: None, listeners, metrics, _pid_file: pid_file, control_socket })
+        Ok(Master { options, callbacks, name, here, read_again: None, listeners, left, metrics, _pid_file: pid_file, control_socket })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -100,6 +109,7 @@ impl Master {
     /// Starts the workers and keeps them until a stop is asked for. Returns the exit code. To be awaited on a current-thread runtime with I/O and time enabled, from the thread that stays.
     pub async fn run(mut self, mut requests: Receiver<Request>) -> u8 {
         let control_path = self.control_socket.path().to_path_buf();
+        let state = StateFile::at(self.control_socket.state().to_path_buf());
         let acceptor = match self.control_socket.acceptor() {
             Ok(acceptor) => acceptor,
             Err(reason) => {
@@ -120,8 +130,13 @@ impl Master {
             Err(code) => return code,
         };
         info!(numWorkers = size, "Starting cluster");
+        let is_successor = self.left.is_some();
+        let (pool, workers, snapshots, counts) = match self.left.take() {
+            Some(State { pool, workers, snapshots, counts, .. }) => (pool, workers, snapshots, counts),
+            None => (Pool::new(with_room_for_a_queue(self.options.core()), size), Workers::default(), Snapshots::default(), Counts::default()),
+        };
         let mut event_loop = EventLoop {
-            pool: Pool::new(with_room_for_a_queue(self.options.core()), size),
+            pool,
             name: std::mem::take(&mut self.name),
             here: std::mem::take(&mut self.here),
             read_again: self.read_again.take(),
@@ -133,24 +148,32 @@ impl Master {
             evaluation: Evaluation::default(),
             surroundings,
             listeners: std::mem::take(&mut self.listeners),
-            workers: Workers::default(),
+            workers,
             hooks: Hooks::default(),
-            snapshots: Snapshots::default(),
+            snapshots,
             connections: BTreeMap::new(),
             last_connection: 0,
             clients: Clients::default(),
-            counts: Counts::default(),
+            counts,
             metrics_askers,
             facts: VecDeque::new(),
             started_at: clock::now(),
             started_at_unix: metrics::unix_time(),
             accept_again_at: None,
             look_at_memory_at: None,
+            adoption: Adoption::default(),
+            launches: Vec::new(),
+            state,
+            is_unwritten: true,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };
         event_loop.begin_watch();
+        if is_successor {
+            event_loop.take_over();
+        }
         let code = event_loop.run().await;
+        event_loop.state.remove();
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
         // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
         metrics_out.shutdown().await;

@@ -3,6 +3,7 @@
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
 //! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
+mod adoption;
 mod callbacks;
 mod clock;
 mod connection;
@@ -10,14 +11,17 @@ mod control;
 mod control_socket;
 mod error;
 mod event_loop;
+mod greeting;
 mod hearing;
 mod hook;
+mod in_json;
 mod listeners;
 mod listening_socket;
 mod lock;
 mod master;
 mod memory_watch;
 mod metrics;
+mod missing;
 mod node;
 mod orders;
 mod outbox;
@@ -31,10 +35,13 @@ mod reload;
 mod remedy;
 mod report;
 mod request;
+mod returns;
 pub mod runtime_dir;
+mod session;
 mod snapshots;
 mod socket_file;
 mod spawn;
+mod state;
 mod token_bucket;
 pub mod trial;
 mod upkeep;

@@ -84,6 +84,7 @@ impl EventLoop {
             token,
             stage: Stage::Hook,
             pid: None,
+            began: None,
             connection: None,
             sdk: None,
             predecessors: 0,
@@ -92,12 +93,20 @@ impl EventLoop {
             is_unfit: false,
         };
         self.workers.insert(id, worker);
-        if self.callbacks.before_fork.is_some() || self.options_of(generation).before_fork.is_some() {
-            self.hooks.enqueue(id);
-            self.start_hooks();
-        } else {
-            self.launch(id);
+        self.launches.push(id);
+    }
+
+    /// Starts what was ordered, or its hook. Its token has been written down by now: if this master dies, the next one knows the worker by it.
+    pub(super) fn launch_ordered(&mut self) {
+        for id in std::mem::take(&mut self.launches) {
+            let Some(worker) = self.workers.get(id).filter(|worker| matches!(worker.stage, Stage::Hook)) else { continue };
+            if self.callbacks.before_fork.is_some() || self.options_of(worker.generation).before_fork.is_some() {
+                self.hooks.enqueue(id);
+            } else {
+                self.launch(id);
+            }
         }
+        self.start_hooks();
     }
 
     fn start_hooks(&mut self) {
@@ -164,8 +173,7 @@ impl EventLoop {
         let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
         let process = spawn::worker(&program, &place.path, &snapshot.environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
-        worker.pid = Some(process.pid());
-        worker.stage = Stage::Alive(process);
+        worker.lives(process);
         Ok(())
     }
 
@@ -211,7 +219,8 @@ impl EventLoop {
                     }
                 }
             },
-            Stage::Gone => {}
+            // What it was told to do it does when it has come, or it never does.
+            Stage::Awaited | Stage::Gone => {}
         }
     }
 }

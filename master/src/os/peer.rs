@@ -7,6 +7,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, Uid, geteuid, getsid};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::process::{began_at, is_running};
+use super::session::session_of;
+
 /// The process that connected.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -43,6 +46,16 @@ impl Peer {
         if getsid(Some(self.pid)).map(|session| session.as_raw().unsigned_abs()) != Ok(leader) {
             self.pidfd = None;
         }
+    }
+
+    /// The leader of the session that it belongs to, and when that began. None when it is ours, or the peer cannot be told from another that has its number by now.
+    pub(super) fn session_leader(&self) -> Option<(u32, u64)> {
+        let pid = self.pid.as_raw().unsigned_abs();
+        let leader = session_of(pid)?;
+        let began = began_at(leader)?;
+        // The peer holds its connection open while it lives, so a number that still is in that session is its own.
+        let is_alive = self.pidfd.as_ref().is_none_or(is_running);
+        (is_alive && session_of(pid) == Some(leader) && session_of(0) != Some(leader)).then_some((leader, began))
     }
 
     /// Sends it SIGTERM. `false`: it is not known or has gone.

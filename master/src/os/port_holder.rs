@@ -2,34 +2,41 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::RawFd;
 use std::path::Path;
 
 use dutch_master_protocol::message::{Address, Kind};
 
+use super::socket_file::successor;
+
 /// A process that holds `address`, as `name (pid 4242)`. Without privileges only processes of the same user can be seen.
 pub(super) fn find(address: &Address) -> Option<String> {
-    let inodes = match (address.kind, &address.path, address.port) {
-        (Kind::Unix, Some(path), _) => unix_sockets(path),
-        (Kind::Tcp, _, Some(port)) => internet_sockets(&["tcp", "tcp6"], port, Some("0A")),
-        (Kind::Udp, _, Some(port)) => internet_sockets(&["udp", "udp6"], port, None),
-        (Kind::Unix | Kind::Tcp | Kind::Udp, _, _) => return None,
-    };
-    let links: BTreeSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    if links.is_empty() {
+    let sockets = sockets(address);
+    if sockets.is_empty() {
         return None;
     }
-    let pid = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).find(|pid| holds_one_of(*pid, &links))?;
+    let mut pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| !descriptors(*pid, &sockets).is_empty())?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("{} (pid {pid})", name.trim()))
 }
 
-fn holds_one_of(pid: u32, links: &BTreeSet<String>) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|link| is_one_of(&link, links))
+/// The sockets that are bound to an address, as `/proc/PID/fd` names them.
+pub(super) fn sockets(address: &Address) -> BTreeSet<String> {
+    let inodes = match (address.kind, &address.path, address.port) {
+        (Kind::Unix, Some(path), _) => unix_sockets(path),
+        (Kind::Tcp, _, Some(port)) => internet_sockets(&["tcp", "tcp6"], port, Some("0A")),
+        (Kind::Udp, _, Some(port)) => internet_sockets(&["udp", "udp6"], port, None),
+        (Kind::Unix | Kind::Tcp | Kind::Udp, _, _) => Vec::new(),
+    };
+    inodes.iter().map(|inode| format!("socket:[{inode}]")).collect()
 }
 
-fn is_one_of(link: &Path, links: &BTreeSet<String>) -> bool {
-    link.to_str().is_some_and(|link| links.contains(link))
+/// Under which numbers a process has one of these sockets.
+pub(super) fn descriptors(pid: u32, sockets: &BTreeSet<String>) -> Vec<RawFd> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    let has_one = |path: &Path| fs::read_link(path).is_ok_and(|link| link.to_str().is_some_and(|link| sockets.contains(link)));
+    entries.filter(|entry| has_one(&entry.path())).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Inodes of the sockets on this port; of TCP only those in the state that the kernel writes as `0A`: listening.
@@ -47,7 +54,12 @@ fn internet_sockets(tables: &[&str], port: u16, state: Option<&str>) -> Vec<Stri
 fn unix_sockets(path: &str) -> Vec<String> {
     let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    columns.filter(|row| row.get(7) == Some(&path)).filter_map(|row| row.get(6).map(|inode| (*inode).to_owned())).collect()
+    // One that took the place of a left-over file was bound under another name.
+    let before = successor(Path::new(path));
+    columns
+        .filter(|row| row.get(7).is_some_and(|name| *name == path || Path::new(name) == before))
+        .filter_map(|row| row.get(6).map(|inode| (*inode).to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ impl EventLoop {
                 self.say(&Line::of(Level::INFO, "Worker listening", *worker));
             }
             Report::ClusterReady { workers } => self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") }),
+            Report::ClusterAdopted { workers } => self.say_adopted(*workers),
             Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
             Report::WorkerDue { worker, why } => {
                 let reason = match why {
@@ -150,6 +151,12 @@ impl EventLoop {
                 self.stopped(*cleanly);
             }
         }
+    }
+
+    /// What is still missing is had now in another way.
+    fn say_adopted(&mut self, workers: u32) {
+        self.say(&Line { workers: Some(workers), ..Line::new(Level::INFO, "Cluster adopted") });
+        self.try_for_missing_soon();
     }
 
     /// Someone asked for something.

@@ -1,6 +1,6 @@
 //! The runtime directory: where a master's control socket and lock are, and which masters run.
 //!
-//! `NAME.sock` is the control socket, `NAME.lock` is locked for the master's life and says its pid and where its socket is.
+//! `NAME.sock` is the control socket, `NAME.lock` is locked for the master's life and says its pid and where its socket is, `NAME.state` is for the next master if this one dies.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, Metadata};
@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 
 use super::lock::{self, Lock};
 use super::socket_file::is_served;
+use super::state;
 
 /// A master that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,7 @@ pub(super) fn prepare() -> Result<PathBuf, RuntimeDirError> {
     Ok(path)
 }
 
-/// Removes what dead masters left: whatever belongs to a lock that nobody holds.
+/// Removes what dead masters left: whatever belongs to a lock that nobody holds, unless workers may be waiting for the next master of that name.
 pub(super) fn sweep(directory: &Path) {
     let Ok(entries) = directory.read_dir() else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -123,7 +124,11 @@ pub(super) fn sweep(directory: &Path) {
             && lock::read_holder(&path).is_some()
             && let Ok(lock) = Lock::try_take(&path)
         {
-            for left in ["sock", "new"] {
+            if state::may_be_needed(&path.with_extension("state")) {
+                lock.leave();
+                continue;
+            }
+            for left in ["sock", "new", "state", "state.new"] {
                 let _ = std::fs::remove_file(path.with_extension(left));
             }
             drop(lock);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dutch_master_protocol::env;
+use serde::{Deserialize, Serialize};
 
+use super::in_json;
 use super::program::ProgramError;
 use crate::core::{Directory, GenerationId};
 use crate::options::Options;
@@ -29,9 +31,11 @@ const NOT_INHERITED: [&str; 10] = [
 ];
 
 /// What is fixed for one generation.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Snapshot {
+    #[serde(with = "in_json::shared")]
     pub(super) options: Arc<Options>,
+    #[serde(with = "in_json::environment")]
     pub(super) environment: Environment,
     /// The directory of the pool, links and all.
     pub(super) live: PathBuf,
@@ -41,7 +45,7 @@ pub(super) struct Snapshot {
 }
 
 /// The snapshots that can still be needed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Snapshots {
     by_generation: BTreeMap<GenerationId, Snapshot>,
 }

@@ -45,6 +45,11 @@ impl SocketFile {
         Ok((socket, file))
     }
 
+    /// The one that a dead master made. Where none is left, it is never in place.
+    pub(super) fn found(path: &Path) -> SocketFile {
+        SocketFile { path: path.into(), inode: inode(path).unwrap_or_default() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -86,7 +91,7 @@ fn bind_to(socket: &OwnedFd, path: &Path) -> nix::Result<()> {
 }
 
 /// Under what name its successor is made. Four bytes more than the longest path are what Linux still takes.
-fn successor(path: &Path) -> PathBuf {
+pub(super) fn successor(path: &Path) -> PathBuf {
     if path.extension().is_some_and(|extension| extension == "sock") {
         return path.with_extension("new");
     }

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::connection::ConnectionId;
 use super::process::Process;
 use crate::core::{Directory, GenerationId, WorkerId};
 
 /// A worker from the order to spawn it until everybody has been told of its end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) slot: u32,
     pub(super) generation: GenerationId,
     pub(super) directory: Directory,
     pub(super) token: String,
+    #[serde(skip)]
     pub(super) stage: Stage,
     pub(super) pid: Option<u32>,
+    /// When its process began, as the system tells: with it the pid means one process for as long as the machine runs.
+    pub(super) began: Option<u64>,
+    #[serde(skip)]
     pub(super) connection: Option<ConnectionId>,
     /// Name and version of its SDK, as it says.
     pub(super) sdk: Option<String>,
@@ -29,10 +35,13 @@ pub(super) struct Worker {
 }
 
 /// How far it is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Stage {
     /// There is no process: its hook runs or waits to run.
     Hook,
+    /// A master that died had ordered it and may have started it: its `hello` will tell.
+    #[default]
+    Awaited,
     /// Its process has not been reaped.
     Alive(Process),
     /// There is no process any more.
@@ -43,13 +52,19 @@ impl Worker {
     pub(super) fn process(&self) -> Option<&Process> {
         match &self.stage {
             Stage::Alive(process) => Some(process),
-            Stage::Hook | Stage::Gone => None,
+            Stage::Hook | Stage::Awaited | Stage::Gone => None,
         }
+    }
+
+    /// It has a process now.
+    pub(super) fn lives(&mut self, process: Process) {
+        (self.pid, self.began) = (Some(process.pid()), process.began());
+        self.stage = Stage::Alive(process);
     }
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Workers {
     by_id: BTreeMap<WorkerId, Worker>,
     /// How many each slot has had.
@@ -73,13 +88,17 @@ impl Workers {
         self.by_id.get_mut(&id)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerId, &mut Worker)> {
+        self.by_id.iter_mut().map(|(id, worker)| (*id, worker))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
         self.by_id.iter().map(|(id, worker)| (*id, worker))
     }
 
     /// The living worker that was given this token.
     pub(super) fn by_token(&self, token: &str) -> Option<WorkerId> {
-        self.iter().find(|(_, worker)| worker.process().is_some() && worker.token == token).map(|(id, _)| id)
+        self.iter().find(|(_, worker)| matches!(worker.stage, Stage::Alive(_) | Stage::Awaited) && worker.token == token).map(|(id, _)| id)
     }
 
     /// Takes the process of a worker that has exited.
@@ -87,7 +106,7 @@ impl Workers {
         let worker = self.by_id.get_mut(&id)?;
         match std::mem::replace(&mut worker.stage, Stage::Gone) {
             Stage::Alive(process) => Some(process),
-            Stage::Hook | Stage::Gone => None,
+            Stage::Hook | Stage::Awaited | Stage::Gone => None,
         }
     }
 

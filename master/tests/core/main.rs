@@ -1,5 +1,6 @@
 //! The reconciler, tested through its public surface alone: a table of rules, random histories, and a model checker over the real code.
 
+mod adopt;
 mod listeners;
 mod model;
 mod random;

@@ -22,6 +22,8 @@ struct Lab {
     size: u32,
     workers: WorkerId,
     restarts: u64,
+    /// How often the master may die.
+    deaths: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -30,6 +32,7 @@ struct Node {
     pool: Pool,
     checks: Invariants,
     restarts: u64,
+    deaths: u64,
     scaled: bool,
     broken: Option<String>,
 }
@@ -37,7 +40,7 @@ struct Node {
 impl Node {
     /// The state with times relative to now, as text: two moments that look alike from then on are one state.
     fn identity(&self) -> String {
-        let mut text = format!("{:?} {} {}", self.pool, self.restarts, self.scaled);
+        let mut text = format!("{:?} {} {} {}", self.pool, self.restarts, self.deaths, self.scaled);
         // What failed last is only told, it decides nothing.
         if let (Some(from), Some(to)) = (text.find("last_failure: "), text.find("backoff: ")) {
             text.replace_range(from..to, "");
@@ -97,6 +100,7 @@ impl Model for Lab {
             pool: Pool::new(self.config.clone(), self.size),
             checks: Invariants::default(),
             restarts: 0,
+            deaths: 0,
             scaled: false,
             broken: None,
         };
@@ -135,6 +139,9 @@ impl Model for Lab {
         if !node.scaled {
             moves.push(fact(Event::ScaleRequested(SizeChange::To(3 - self.size))));
         }
+        if node.deaths < self.deaths {
+            moves.push(fact(Event::TakenOver));
+        }
         moves.push(fact(Event::StopRequested));
     }
 
@@ -148,6 +155,7 @@ impl Model for Lab {
             }
             Move::Fact(event) => {
                 next.restarts += u64::from(matches!(event, Event::RestartRequested { .. }));
+                next.deaths += u64::from(event == Event::TakenOver);
                 next.scaled |= matches!(event, Event::ScaleRequested(_));
                 next.step(event);
             }
@@ -177,7 +185,7 @@ fn config() -> Config {
 fn explore(size: u32, config: Config) {
     let limit = std::env::var("MODEL_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(300_000);
     let workers = if limit == 0 { size + 1 } else { size + 2 };
-    let checker = Lab { config: config.clone(), size, workers, restarts: 1 }.checker().threads(2);
+    let checker = Lab { config: config.clone(), size, workers, restarts: 1, deaths: 1 }.checker().threads(2);
     let checker = if limit == 0 { checker } else { checker.target_state_count(limit) }.spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     eprintln!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {workers} workers", config.surge, config.settle_ms);

@@ -14,6 +14,7 @@ enum Step {
     Restart(u32),
     Scale(SizeChange),
     Stop,
+    MasterDies,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1u32..5).prop_map(Step::Restart),
         1 => prop_oneof![(0u32..6).prop_map(SizeChange::To), (-3i32..4).prop_map(SizeChange::By)].prop_map(Step::Scale),
         1 => Just(Step::Stop),
+        1 => Just(Step::MasterDies),
     ]
 }
 
@@ -86,6 +88,7 @@ fn run(world: &mut World, steps: Vec<Step>) {
             }
             Step::Restart(size) => world.event(Event::RestartRequested { ticket: ticket as u64, size }),
             Step::Scale(change) => world.event(Event::ScaleRequested(change)),
+            Step::MasterDies => world.master_dies(),
             Step::Stop => world.event(Event::StopRequested),
             Step::Worker(index, deed) => {
                 let ids: Vec<_> = world.pool.workers().map(|w| w.id).collect();

@@ -40,6 +40,21 @@ impl World {
         self.actions.extend(new);
     }
 
+    /// The master dies; the next one reads what it wrote down.
+    #[track_caller]
+    pub(crate) fn master_dies(&mut self) {
+        let written = serde_json::to_string(&self.pool).expect("the state can be written");
+        let read: Pool = serde_json::from_str(&written).expect("and read");
+        assert_eq!(read, self.pool, "what is read is what was written");
+        self.event(Event::TakenOver);
+    }
+
+    /// A worker comes back to the next master.
+    #[track_caller]
+    pub(crate) fn comes_back(&mut self, worker: WorkerId) {
+        self.event(Event::WorkerConnected { worker });
+    }
+
     /// Lets time pass; every deadline is handled when it comes.
     #[track_caller]
     pub(crate) fn advance(&mut self, ms: u64) {
@@ -179,6 +194,11 @@ impl Invariants {
 
     pub(crate) fn try_step(&mut self, before: &Pool, event: &Event, after: &Pool, actions: &[Action]) -> Result<(), String> {
         let size = after.size();
+        if *event == Event::TakenOver {
+            // Whoever had stopped the pool does not wait for the generation that begins with the next master.
+            self.open_restarts.extend((before.phase() == Phase::Stopping).then(|| after.generation()));
+            self.exited = false;
+        }
         let surge = after.config().surge.of(size);
         let live = after.workers().filter(|w| w.is_live()).count() as u32;
         let live_before = before.workers().filter(|w| w.is_live()).count() as u32;
@@ -191,7 +211,10 @@ impl Invariants {
                 Action::Spawn { worker, .. } => {
                     ensure(*worker > self.last_spawned, "no id twice")?;
                     self.last_spawned = *worker;
-                    ensure(before.phase() != Phase::Stopping && after.phase() != Phase::Stopping, "nothing is spawned after a stop")?;
+                    ensure(
+                        (before.phase() != Phase::Stopping || *event == Event::TakenOver) && after.phase() != Phase::Stopping,
+                        "nothing is spawned after a stop",
+                    )?;
                 }
                 Action::Exit { .. } => {
                     ensure(after.workers().next().is_none(), "the master outlives its workers")?;
@@ -217,12 +240,20 @@ impl Invariants {
         ensure(!spawned || live <= size + surge, "spawns stay within size + surge")?;
         ensure(scaled || live <= live_before.max(size + surge), "starting + running never exceed size + surge")?;
         ensure(!spawned || after.workers().count() as u32 <= 3 * size + surge, "all together never exceed 3 × size + surge")?;
-        let dismissed = actions
+        let dismissed: Vec<_> = actions
             .iter()
-            .any(|a| matches!(a, Action::Report(Report::WorkerToldToGo { worker, .. }) if before.worker(*worker).is_some_and(|w| w.is_running())));
+            .filter_map(|a| if let Action::Report(Report::WorkerToldToGo { worker, why }) = a { Some((before.worker(*worker)?, *why)) } else { None })
+            .filter(|(worker, _)| worker.is_running())
+            .collect();
+        // Lost ones serve, too.
+        let lost = after.workers().filter(|w| w.state == State::Lost).count() as u32;
+        let serving = after.running() + if dismissed.iter().all(|(_, why)| *why == WhyGo::Lost) { lost } else { 0 };
         let recycled = actions.iter().filter(|a| matches!(a, Action::Report(Report::WorkerToldToGo { why: WhyGo::Recycle, .. }))).count();
         ensure(recycled <= 1 || scaled, "those that are due are recycled one at a time")?;
-        ensure(!dismissed || after.phase() == Phase::Stopping || after.running() >= size, "nobody running is told to go while fewer than size would be left")?;
+        ensure(
+            dismissed.is_empty() || after.phase() == Phase::Stopping || serving >= size,
+            "nobody running is told to go while fewer than size would be left",
+        )?;
         let slots: Vec<_> = after.workers().filter(|w| matches!(w.state, State::Starting { .. })).map(|w| (w.slot, w.generation)).collect();
         let distinct = slots.iter().enumerate().all(|(i, slot)| !slots[..i].contains(slot));
         ensure(distinct, "two starts of one generation never have the same slot")?;

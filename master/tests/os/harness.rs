@@ -58,6 +58,7 @@ pub(crate) struct Master {
     pub(crate) socket: PathBuf,
     /// Lines that `next` has gone past.
     read: usize,
+    predecessors: Vec<Master>,
 }
 
 #[derive(Default)]
@@ -85,7 +86,17 @@ impl Master {
                 writer.grew.notify_all();
             }
         });
-        Master { child, log, socket: folder.socket("m"), read: 0 }
+        Master { child, log, socket: folder.socket("m"), read: 0, predecessors: Vec::new() }
+    }
+
+    /// Kills it and starts it again with the same options, as [`start`](Self::start) does.
+    pub(crate) fn die_and_start_again(&mut self, folder: &Folder, args: &[&str]) {
+        self.child.kill().unwrap();
+        self.wait();
+        // What it logged is kept, so that its workers are ended with the test.
+        let before = std::mem::replace(self, Master::start(folder, args));
+        self.predecessors.push(before);
+        self.next("Starting cluster");
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -13,5 +13,6 @@ mod reload;
 mod sockets;
 mod strangers;
 mod subscribers;
+mod survive;
 mod worker_processes;
 mod workers;

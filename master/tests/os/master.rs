@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Folder, Master, start_command};
+use crate::harness::{Folder, Master, eventually, is_alive, signal_to, start_command};
 
 #[test]
 fn two_masters_never_serve_one_name_and_the_second_names_the_first() {
@@ -23,9 +23,11 @@ fn two_masters_never_serve_one_name_and_the_second_names_the_first() {
 fn what_a_dead_master_left_is_swept_and_its_name_is_free() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "1"]);
-    master.next_worker();
+    let worker = master.next_worker();
     master.signal(Signal::SIGKILL);
     master.wait();
+    signal_to(worker, Signal::SIGKILL);
+    eventually("the worker has gone, too", || !is_alive(worker));
     assert!(folder.socket("m").exists());
     let other = start_command(&folder, "other", &["--restart-attempts", "1", "--", "false"]).output().unwrap();
     assert_eq!(other.status.code(), Some(1));

@@ -48,9 +48,9 @@ fn a_version_that_the_master_does_not_speak_is_refused() {
 }
 
 #[test]
-fn a_worker_that_comes_back_is_refused_until_the_master_can_take_it() {
+fn a_worker_that_comes_back_to_a_master_that_does_not_know_it_is_refused() {
     let resume = Some(Resume { generation: 1, state: ResumeState::Running, keys: Vec::new(), remaining_ms: None });
-    assert_eq!(answer_to(|peer| peer.say(&FromWorker::Hello(Hello { resume, ..hello() }))), codes::RESUME_REFUSED);
+    assert_eq!(answer_to(|peer| peer.say(&FromWorker::Hello(Hello { resume, ..hello() }))), codes::BAD_TOKEN);
 }
 
 #[test]

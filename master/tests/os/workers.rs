@@ -267,7 +267,7 @@ fn a_listener_that_only_workers_wanted_is_closed_after_two_restarts_without_a_re
     assert!(listeners(&master).is_empty());
 }
 
-fn listeners(master: &Master) -> Vec<ListenerStatus> {
+pub(crate) fn listeners(master: &Master) -> Vec<ListenerStatus> {
     let mut client = Peer::client(master);
     client.say(&FromControl::Status(Status {}));
     let mut listeners = Vec::new();

@@ -78,6 +78,9 @@ class Session extends EventEmitter {
         this.alive = false
         if (!event.ordered) this.emit('lost')
         return
+      case 'reconnected':
+        this.alive = true
+        return
       case 'error':
         return this.emit('problem', event)
     }

@@ -14,7 +14,7 @@ pub(crate) const REPORTS_MAX: usize = 512;
 /// Calls JavaScript from the session thread. Weak: whether the loop lives on is decided there.
 pub(crate) type Outlet = ThreadsafeFunction<Report, (), Report, Status, false, true, REPORTS_MAX>;
 
-/// What happened. The kind (listener, refused, order, disconnected, error) says which of the others are there.
+/// What happened. The kind (listener, refused, order, disconnected, reconnected, error) says which of the others are there.
 #[napi(object, object_from_js = false)]
 #[derive(Default)]
 pub struct Report {
@@ -60,6 +60,7 @@ impl From<Event> for Report {
                 Report { kind: "order", reason: Some(name(order.reason)), timeout_ms: Some(timeout_ms), ..Report::default() }
             }
             Event::Disconnected { ordered } => Report { kind: "disconnected", ordered: Some(ordered), ..Report::default() },
+            Event::Reconnected => Report { kind: "reconnected", ..Report::default() },
             Event::Error { code, message } => Report { kind: "error", code: Some(code), message: Some(message), ..Report::default() },
         }
     }

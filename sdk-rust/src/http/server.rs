@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dutch_master_protocol::message::Address;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::either::Either;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, warn};
@@ -63,7 +63,7 @@ impl<S: HttpService> Serve<S> {
         let (key, address): (String, Option<Address>) = (listener.key().to_owned(), listener.address().cloned());
         let mut acceptor = Acceptor::new(listener, worker.pool_size())?;
         worker.listening(address);
-        let beating = worker.heartbeat_interval().map(|every| AbortOnDropHandle::new(tokio::spawn(beat(worker.clone(), every))));
+        let beating = AbortOnDropHandle::new(tokio::spawn(beat(worker.clone())));
 
         let connections = TaskTracker::new();
         let phase = watch::Sender::new(Phase::Serving);
@@ -91,13 +91,11 @@ impl<S: HttpService> Serve<S> {
     }
 }
 
-/// Signs of life, the first one at once: a task like those of the connections, so that it stands still when no thread has time for them.
-async fn beat(worker: Worker, every: Duration) {
-    let mut beats = interval(every);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        beats.tick().await;
+/// Signs of life, the first one at once: a task like those of the connections, so that it stands still when no thread has time for them. As often as the master wants, which may be another one next time.
+async fn beat(worker: Worker) {
+    while let Some(every) = worker.heartbeat_interval() {
         worker.beat();
+        sleep(every).await;
     }
 }
 

@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::codec::encode;
 use dutch_master_protocol::message::{
-    Close, Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Leaving, Listener as ListenerMessage, ReturnListener, Welcome, codes,
+    Close, Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Hello, Leaving, Listener as ListenerMessage, ReturnListener, Welcome, codes,
+    features,
 };
 
 use super::{Output, Session, Violation};
 use crate::limits::{LISTEN_TIMEOUT, LISTENS_MAX, ORPHAN_TIMEOUT};
 use crate::order::Reason;
 use crate::request::ListenRequest;
+use crate::settings::ConnectError;
 use crate::worker::ListenError;
+
+mod first;
+mod resume;
 
 /// A session and the time it believes in.
 struct World {
@@ -22,15 +27,47 @@ struct World {
 }
 
 impl World {
+    /// It has not connected yet.
+    fn new(features: &[&str]) -> World {
+        let now = Instant::now();
+        let hello = Hello { protocol: 1, features: features.iter().map(|feature| (*feature).into()).collect(), ..Hello::default() };
+        World { session: Session::new(now, hello, 1), now }
+    }
+
+    /// It has said `hello`.
     fn greeting() -> World {
-        World { session: Session::new(), now: Instant::now() }
+        World::new(&[features::RESUME]).greeted()
     }
 
     fn open() -> World {
-        let mut world = World::greeting();
-        world.feed(&frame(&welcome())).unwrap();
-        assert!(matches!(world.outputs()[..], [Output::Welcome(_)]));
-        world
+        World::greeting().welcomed()
+    }
+
+    fn without_resume() -> World {
+        World::new(&[]).greeted().welcomed()
+    }
+
+    fn greeted(mut self) -> World {
+        self.connect();
+        self
+    }
+
+    fn welcomed(mut self) -> World {
+        self.feed(&frame(&welcome())).unwrap();
+        assert!(matches!(self.outputs()[..], [Output::Welcome(_)]));
+        self
+    }
+
+    /// An attempt to connect, which is due, succeeds.
+    #[track_caller]
+    fn connect(&mut self) -> Hello {
+        self.pass(Duration::ZERO);
+        assert!(matches!(self.outputs()[..], [Output::Dial]));
+        self.session.dialled(self.now, Ok(()));
+        match self.outputs().pop() {
+            Some(Output::Say(FromWorker::Hello(hello))) => hello,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<(), Violation> {
@@ -43,6 +80,11 @@ impl World {
 
     fn listen(&mut self, request: impl Into<ListenRequest>) -> u64 {
         self.session.listen(self.now, request.into()).unwrap().seq
+    }
+
+    /// The master is gone.
+    fn end(&mut self) {
+        self.session.ended(self.now, ConnectError::Closed);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -60,7 +102,7 @@ fn frame(message: &FromMaster) -> Vec<u8> {
 }
 
 fn welcome() -> FromMaster {
-    FromMaster::Welcome(Welcome { protocol: 1, worker: 7, orphan_timeout_ms: Some(60_000), ..Welcome::default() })
+    FromMaster::Welcome(Welcome { protocol: 1, worker: 7, generation: 3, orphan_timeout_ms: Some(60_000), ..Welcome::default() })
 }
 
 fn handing_over(seq: u64, fds: u8) -> Vec<u8> {
@@ -85,13 +127,16 @@ fn frames_may_be_split_at_every_byte() {
     bytes.extend(go(DisconnectReason::Restart, 1_000));
     for cut in 1..bytes.len() {
         let mut world = World::greeting();
-        // Requests are only made after `welcome`, but it need not be read in one piece with what follows.
+        // What is asked before `welcome` is said behind it.
         world.listen(1);
         for (part, start) in [(&bytes[..cut], 0), (&bytes[cut..], cut)] {
             let carries = (start..start + part.len()).contains(&with_fd);
             world.feed_with(part, carries.then(fd).into_iter().collect()).unwrap();
         }
-        assert!(matches!(world.outputs()[..], [Output::Welcome(_), Output::Listen(1, Ok(_)), Output::Order(_)]), "cut at {cut}");
+        assert!(
+            matches!(world.outputs()[..], [Output::Welcome(_), Output::Say(FromWorker::Listen(_)), Output::Listen(1, Ok(_)), Output::Order(_)]),
+            "cut at {cut}"
+        );
     }
 }
 
@@ -210,13 +255,6 @@ fn requests_for_port_0_are_counted() {
 }
 
 #[test]
-fn a_request_to_give_a_listener_back_is_answered() {
-    let mut world = World::open();
-    world.feed(&frame(&FromMaster::ReturnListener(ReturnListener { seq: 4, key: "k".into() }))).unwrap();
-    assert!(matches!(&world.outputs()[..], [Output::Say(FromWorker::Error(error))] if error.seq == Some(4) && error.code == codes::UNSUPPORTED));
-}
-
-#[test]
 fn the_deadline_of_an_order_only_moves_earlier_and_its_first_reason_stays() {
     let mut world = World::open();
     for (reason, timeout_ms, left) in [(DisconnectReason::Restart, 5_000, 5_000), (DisconnectReason::Stop, 9_000, 5_000), (DisconnectReason::Stop, 100, 100)] {
@@ -237,27 +275,35 @@ fn an_order_without_an_end_is_an_order() {
 #[test]
 fn leaving_is_said_once_and_is_an_order_like_any_other() {
     let mut world = World::open();
-    world.session.leave(world.now, Some("tired".into()));
-    world.session.leave(world.now, None);
-    assert!(
-        matches!(&world.outputs()[..], [Output::Say(FromWorker::Leaving(Leaving { reason: Some(_) })), Output::Order(order)] if order.reason == Reason::Leaving)
-    );
+    let said = world.session.leave(world.now, Some("tired".into()));
+    assert_eq!(said, Some(FromWorker::Leaving(Leaving { reason: Some("tired".into()) })));
+    assert_eq!(world.session.leave(world.now, None), None);
+    assert!(matches!(&world.outputs()[..], [Output::Order(order)] if order.reason == Reason::Leaving));
 }
 
 #[test]
-fn the_end_of_the_connection_fails_what_waits() {
+fn the_masters_last_words_end_the_connection_and_nothing_behind_them_counts() {
     let mut world = World::open();
+    let words = ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "too much".into() };
+    world.feed(&[frame(&FromMaster::Error(words)), go(DisconnectReason::Stop, 1)].concat()).unwrap();
+    assert!(!world.session.is_connected());
+    assert!(matches!(world.outputs()[..], [Output::Error(_), Output::Ended { ordered: false }]));
+}
+
+#[test]
+fn without_resume_the_end_of_the_connection_fails_what_waits() {
+    let mut world = World::without_resume();
     world.listen(80);
-    world.session.ended(world.now);
-    world.session.ended(world.now);
-    assert!(matches!(world.outputs()[..], [Output::Listen(1, Err(ListenError::Disconnected)), Output::Ended { ordered: false }]));
+    world.end();
+    world.end();
+    assert!(matches!(world.outputs()[..], [Output::Ended { ordered: false }, Output::Listen(1, Err(ListenError::Disconnected))]));
     assert!(matches!(world.session.listen(world.now, 80.into()), Err(ListenError::Disconnected)));
 }
 
 #[test]
-fn an_orphan_serves_for_the_orphan_timeout_and_then_has_to_go() {
-    let mut world = World::open();
-    world.session.ended(world.now);
+fn without_resume_an_orphan_serves_for_the_orphan_timeout_and_then_has_to_go() {
+    let mut world = World::without_resume();
+    world.end();
     world.pass(Duration::from_millis(59_999));
     assert!(matches!(world.outputs()[..], [Output::Ended { .. }]));
     world.pass(Duration::from_millis(1));
@@ -266,29 +312,31 @@ fn an_orphan_serves_for_the_orphan_timeout_and_then_has_to_go() {
 }
 
 #[test]
-fn an_orphan_without_a_timeout_serves_for_ever() {
-    let mut world = World::greeting();
+fn without_resume_an_orphan_without_a_timeout_serves_for_ever() {
+    let mut world = World::new(&[]).greeted();
     world.feed(&frame(&FromMaster::Welcome(Welcome { protocol: 1, ..Welcome::default() }))).unwrap();
-    world.session.ended(world.now);
+    world.end();
     assert_eq!(world.session.poll_deadline(), None);
 }
 
 #[test]
 fn after_an_order_the_end_of_the_connection_changes_nothing() {
-    let mut world = World::open();
-    world.feed(&go(DisconnectReason::Restart, 5_000)).unwrap();
-    let order = world.session.order();
-    world.session.ended(world.now);
-    assert_eq!((world.session.poll_deadline(), world.session.order()), (None, order));
-    assert!(matches!(world.outputs()[..], [Output::Order(_), Output::Ended { ordered: true }]));
+    for mut world in [World::open(), World::without_resume()] {
+        world.feed(&go(DisconnectReason::Restart, 600_000)).unwrap();
+        let order = world.session.order();
+        world.end();
+        assert!(matches!(world.outputs()[..], [Output::Order(_), Output::Ended { ordered: true }]));
+        world.pass(Duration::from_secs(60));
+        assert_eq!((world.session.order(), world.session.poll_deadline()), (order, None), "not even that there is no master for too long");
+    }
 }
 
 #[test]
 fn last_words_of_the_master_are_the_end_of_the_connection_and_nothing_behind_them_counts() {
-    let mut world = World::open();
+    let mut world = World::without_resume();
     let words = FromMaster::Error(ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "enough".into() });
     world.feed(&[frame(&words), go(DisconnectReason::Stop, 1)].concat()).unwrap();
-    assert!(world.session.has_ended());
+    assert!(!world.session.is_connected());
     assert!(matches!(&world.outputs()[..], [Output::Error(_), Output::Ended { ordered: false }]));
     world.pass(Duration::from_secs(60));
     assert!(matches!(&world.outputs()[..], [Output::Order(order)] if order.reason == Reason::Orphaned));

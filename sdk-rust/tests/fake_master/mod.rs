@@ -2,23 +2,26 @@
 #![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)] // it is part of tests
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dutch_master_protocol::codec::{self, FrameDecoder};
-use dutch_master_protocol::message::{Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listener, Welcome};
+use dutch_master_protocol::message::{Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listener, Resume, Welcome};
 use dutch_master_protocol::socket::{receive, send_fd};
 use dutch_master_worker::{Settings, Worker};
+use nix::poll::{PollFd, PollFlags, poll};
 
 /// How long anything may take before a test fails: only ever waited for when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct FakeMaster {
-    listener: UnixListener,
+    /// None while it is dead.
+    listener: Option<UnixListener>,
     directory: PathBuf,
 }
 
@@ -29,7 +32,7 @@ impl FakeMaster {
         let directory = std::env::temp_dir().join(format!("dutch-master-fake-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let listener = UnixListener::bind(directory.join("socket")).unwrap();
-        FakeMaster { listener, directory }
+        FakeMaster { listener: Some(listener), directory }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -42,7 +45,10 @@ impl FakeMaster {
 
     /// Waits for a worker and reads its `hello`.
     pub(crate) fn accept(&self) -> (Peer, Hello) {
-        let mut peer = Peer { socket: self.listener.accept().unwrap().0, decoder: FrameDecoder::default() };
+        let listener = self.listener.as_ref().unwrap();
+        let patience = u16::try_from(PATIENCE.as_millis()).unwrap();
+        assert_eq!(poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], patience), Ok(1), "a worker connects");
+        let mut peer = Peer { socket: listener.accept().unwrap().0, decoder: FrameDecoder::default(), fds: VecDeque::new() };
         peer.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         match peer.expect() {
             FromWorker::Hello(hello) => (peer, hello),
@@ -50,9 +56,33 @@ impl FakeMaster {
         }
     }
 
+    /// Ends without a word, and leaves the socket's file behind.
+    pub(crate) fn die(&mut self, peer: Peer) {
+        self.listener = None;
+        drop(peer);
+    }
+
+    /// Another one takes its place.
+    pub(crate) fn succeed(&mut self) {
+        let next = self.directory.join("next");
+        self.listener = Some(UnixListener::bind(&next).unwrap());
+        std::fs::rename(next, self.path()).unwrap();
+    }
+
+    /// Waits for a worker that comes back, and takes it.
+    #[track_caller]
+    pub(crate) fn take_back(&self, welcome: Welcome) -> (Peer, Resume) {
+        let (peer, hello) = self.accept();
+        peer.say(&FromMaster::Welcome(welcome));
+        (peer, hello.resume.expect("the worker comes back"))
+    }
+
     /// A worker and the master's end of its connection.
     pub(crate) fn connect(&self, welcome: Welcome) -> (Worker, Peer) {
-        let settings = self.settings();
+        self.connect_as(self.settings(), welcome)
+    }
+
+    pub(crate) fn connect_as(&self, settings: Settings, welcome: Welcome) -> (Worker, Peer) {
         let connecting = std::thread::spawn(move || Worker::connect(settings));
         let (peer, _) = self.accept();
         peer.say(&FromMaster::Welcome(welcome));
@@ -74,6 +104,7 @@ pub(crate) fn welcome() -> Welcome {
 pub(crate) struct Peer {
     pub(crate) socket: UnixStream,
     decoder: FrameDecoder,
+    fds: VecDeque<OwnedFd>,
 }
 
 impl Peer {
@@ -101,16 +132,36 @@ impl Peer {
 
     /// The next message. `None`: the worker ended the connection.
     pub(crate) fn next(&mut self) -> Option<FromWorker> {
-        let mut buffer = [0; 4096];
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
                 return Some(codec::decode(frame).unwrap());
             }
-            match receive(self.socket.as_fd(), &mut buffer).unwrap().bytes {
-                0 => return None,
-                n => self.decoder.push(&buffer[..n]),
+            if !self.read() {
+                return None;
             }
         }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let received = receive(self.socket.as_fd(), &mut buffer).unwrap();
+        self.decoder.push(&buffer[..received.bytes]);
+        self.fds.extend(received.fds);
+        received.bytes > 0
+    }
+
+    /// A listener that the worker gives back.
+    #[track_caller]
+    pub(crate) fn expect_listener(&mut self) -> (Listener, OwnedFd) {
+        let FromWorker::Listener(listener) = self.expect() else { panic!("no listener") };
+        let byte = loop {
+            if let Some(byte) = self.decoder.next_byte() {
+                break byte;
+            }
+            assert!(self.read(), "the worker ended the connection");
+        };
+        assert_eq!((byte, self.fds.len()), (0, 1));
+        (listener, self.fds.pop_front().unwrap())
     }
 
     #[track_caller]

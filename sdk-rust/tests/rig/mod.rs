@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
-use dutch_master_protocol::message::{Close, DisconnectReason, Drained, FromWorker, Listening};
+use dutch_master_protocol::message::{Close, DisconnectReason, Drained, FromWorker, Listening, Resume};
 use dutch_master_worker::{Event, Worker};
 use tokio::sync::Semaphore;
 
@@ -32,7 +32,7 @@ pub(crate) struct Rig {
     /// Lets `/block` go on.
     pub(crate) unblock: mpsc::Sender<()>,
     server: JoinHandle<io::Result<()>>,
-    _master: FakeMaster,
+    pub(crate) master: FakeMaster,
 }
 
 impl Rig {
@@ -58,7 +58,7 @@ impl Rig {
         let asked = peer.expect_listen();
         peer.hand_over(asked.seq, &bound);
         assert!(matches!(peer.expect(), FromWorker::Listening(Listening { .. })));
-        Rig { worker, peer, bound, address, entered, gate, unblock, server, _master: master }
+        Rig { worker, peer, bound, address, entered, gate, unblock, server, master }
     }
 
     /// Orders the worker to go, and waits until it accepts no more.
@@ -74,6 +74,16 @@ impl Rig {
         self.peer.disconnect(reason, timeout);
         // Events are told after everybody who waits for the order has been woken.
         assert!(matches!(told.recv_timeout(PATIENCE), Ok(Event::Order(_))));
+    }
+
+    /// The master dies, and another one takes the worker back.
+    #[track_caller]
+    pub(crate) fn next_master(mut self, check: impl FnOnce(Resume)) -> Rig {
+        self.master.die(self.peer);
+        self.master.succeed();
+        let (peer, resume) = self.master.take_back(welcome());
+        check(resume);
+        Rig { peer, ..self }
     }
 
     pub(crate) fn expect_close(&mut self) {

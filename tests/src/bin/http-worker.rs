@@ -24,7 +24,7 @@ const THREADS: usize = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let worker = Worker::from_env()?;
-    let name = worker.welcome().and_then(|welcome| welcome.names.first()).ok_or("no listener is configured")?;
+    let name = worker.welcome().and_then(|welcome| welcome.names.first().cloned()).ok_or("no listener is configured")?;
     let listener = worker.listen_blocking(format!("name:{name}").as_str())?;
     let hyper_graceful = std::env::args().skip(1).eq(["--graceful", "hyper"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;

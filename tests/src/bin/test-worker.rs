@@ -41,6 +41,7 @@ struct Worker {
     welcome: Welcome,
     listener: Option<TcpListener>,
     ordered: bool,
+    stays: bool,
 }
 
 /// The connection to the master.
@@ -93,6 +94,8 @@ impl Worker {
                 self.misbehave(&encode(&FromWorker::Listen(Listen { seq: 2, address, ..Listen::default() }))?.repeat(argument.parse()?))?;
             }
             "descriptor" => socket::send_fd(self.master.as_ref().ok_or("not connected")?.socket.as_fd(), io::stdin().as_fd())?,
+            // Serves on when the master is gone.
+            "stay" => self.stays = true,
             // Ends the connection to the master and lives on.
             "drop" => self.master = None,
             _ => return Err(format!("no such step: {step}").into()),
@@ -149,19 +152,25 @@ impl Worker {
 
     fn serve(&mut self, time: Option<Duration>) -> Result<()> {
         let until = time.map(|time| Instant::now() + time);
+        // In the place of a master that is gone: it never says anything.
+        let (silent, _never_says) = UnixStream::pair()?;
         let body = std::env::current_dir()?.file_name().unwrap_or_default().to_string_lossy().into_owned();
         while !self.ordered {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(());
             }
-            let master = self.master.as_ref().ok_or("not connected")?;
-            let mut fds = vec![PollFd::new(master.socket.as_fd(), PollFlags::POLLIN)];
+            let master = self.master.as_ref().map(|master| master.socket.as_fd());
+            let master = master.or_else(|| self.stays.then(|| silent.as_fd())).ok_or("not connected")?;
+            let mut fds = vec![PollFd::new(master, PollFlags::POLLIN)];
             fds.extend(self.listener.as_ref().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
             poll(&mut fds, left.map_or(PollTimeout::NONE, |left| (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX)))?;
             let [spoken, knocked] = [fds.first(), fds.get(1)].map(|fd| fd.and_then(PollFd::any).unwrap_or(false));
-            if spoken {
-                self.ordered |= matches!(self.hear()?, FromMaster::Disconnect(_));
+            match spoken.then(|| self.hear()) {
+                Some(Ok(message)) => self.ordered |= matches!(message, FromMaster::Disconnect(_)),
+                Some(Err(_)) if self.stays => self.master = None,
+                Some(Err(gone)) => return Err(gone),
+                None => {}
             }
             if knocked && let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
                 let _gone = answer(stream, &body);

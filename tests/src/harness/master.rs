@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::log::{Line, Log};
 use super::process::{Usage, usage, with_folder};
-use super::start::{NAME, bare};
+use super::start::{NAME, Start, bare};
 use super::{Finished, PATIENCE, Running, Status};
 
 /// How often it is looked for processes that are left: killing the master in the first round ends all spawning.
@@ -25,6 +25,7 @@ pub struct Master {
     pub(super) log: Log,
     pub(super) exit: mpsc::Receiver<Option<i32>>,
     pub(super) runtime: TempDir,
+    pub(super) start: Start,
 }
 
 impl Master {
@@ -127,6 +128,28 @@ impl Master {
         assert_eq!(self.exit_code(), Some(0), "no clean stop:\n{}", self.log);
         assert_eq!(self.log.count("Cluster shutdown cleanly"), 1, "{}", self.log);
         assert_eq!(self.processes(), [0; 0], "processes are left:\n{}", self.log);
+    }
+
+    /// Kills it, and nothing else; it is gone when this returns.
+    ///
+    /// # Panics
+    /// When it had ended by itself.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+        let Ok(code) = self.exit.recv_timeout(PATIENCE) else { panic!("a killed master does not end") };
+        assert_eq!(code, None, "the master had ended by itself:\n{}", self.log);
+    }
+
+    /// Starts it again with the same command, in the same runtime directory. From now on its log is the new one's.
+    pub fn start_again(&mut self) {
+        (self.pid, self.log, self.exit) = self.start.run_in(self.runtime.path());
+    }
+
+    /// Starts it again otherwise.
+    pub fn start_again_as(&mut self, start: Start) {
+        self.start = start;
+        self.start_again();
     }
 
     /// What it uses.

@@ -94,16 +94,22 @@ impl Start {
     pub fn start(self) -> Master {
         // The system's temporary folder may have a long name, and the path of a socket is short.
         let runtime = tempfile::Builder::new().prefix("dm").tempdir_in("/tmp").expect("a temporary folder can be made");
-        let mut command = bare(runtime.path());
+        let (pid, log, exit) = self.run_in(runtime.path());
+        Master { pid, log, exit, runtime, start: self }
+    }
+
+    /// Runs the command in this runtime directory.
+    pub(super) fn run_in(&self, runtime: &Path) -> (i32, Log, mpsc::Receiver<Option<i32>>) {
+        let mut command = bare(runtime);
         command
             .args(["start", "--name", NAME, "--log-format", "json", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]));
-        command.args(&self.options).args(&self.worker).envs(self.environment);
+        command.args(&self.options).args(&self.worker).envs(self.environment.iter().map(|(name, value)| (name, value)));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the master can be started");
         let pid = i32::try_from(child.id()).expect("a pid is positive");
         let log = Log::read(child.stderr.take().expect("stderr is piped"));
-        Master { pid, log, exit: wait(child), runtime }
+        (pid, log, wait(child))
     }
 }
 

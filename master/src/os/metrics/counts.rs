@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::{Action, EndOfRestart, Event, ExitStatus, Failure, Recycle, Report, Signal, Time, WorkerId};
 
 /// Upper bounds of the buckets of a duration in milliseconds: from a program that listens at once to the longest drain that people wait for.
 pub(super) const BUCKETS_MS: [u64; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
 /// The numbers since the master started.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::os) struct Counts {
     pub(super) restarts: Restarts,
     pub(super) starts: u64,
@@ -25,7 +27,7 @@ pub(in crate::os) struct Counts {
 }
 
 /// Restarts by how they ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Restarts {
     pub(super) done: u64,
     pub(super) superseded: u64,
@@ -34,7 +36,7 @@ pub(super) struct Restarts {
 }
 
 /// Workers that reached a limit, by which.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Recycled {
     pub(super) lifetime: u64,
     pub(super) memory: u64,
@@ -52,7 +54,7 @@ impl Recycled {
 }
 
 /// What has to be remembered of a worker until it is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Life {
     /// Since when it has a process.
     spawned_at: Option<Time>,
@@ -61,7 +63,7 @@ struct Life {
 }
 
 /// How often a duration was how long.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Histogram {
     /// By bucket; what is longer than the last one is in `count` alone.
     pub(super) buckets: [u64; BUCKETS_MS.len()],
@@ -93,8 +95,10 @@ impl Counts {
                     life.spawned_at = Some(now);
                 }
             }
-            Event::SpawnFailed { worker, .. } => drop(self.workers.remove(worker)),
+            Event::SpawnFailed { worker, .. } | Event::NeverSpawned { worker } => drop(self.workers.remove(worker)),
             Event::StartRequested
+            | Event::TakenOver
+            | Event::IsInTheWay { .. }
             | Event::RestartRequested { .. }
             | Event::ScaleRequested(_)
             | Event::StopRequested
@@ -158,6 +162,7 @@ impl Counts {
                 *count += 1;
             }
             Report::ClusterReady { .. }
+            | Report::ClusterAdopted { .. }
             | Report::CreatingWorker { .. }
             | Report::WorkerDying { .. }
             | Report::WorkerDisconnected { .. }
