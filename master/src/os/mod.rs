@@ -11,6 +11,7 @@ mod error;
 mod event_loop;
 mod hearing;
 mod hook;
+mod launch;
 mod listeners;
 mod lock;
 mod master;

@@ -2,9 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use dutch_master_protocol::env;
@@ -14,6 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::launch::{Output, launch};
 use super::process::Process;
 use super::program::Program;
 use super::snapshots::Environment;
@@ -38,20 +38,19 @@ pub(super) fn worker(program: &Program, directory: &Path, environment: &Environm
         // With it Node loads the worker's side of its cluster module, which the SDK then serves.
         command.env("NODE_UNIQUE_ID", identity.id.to_string());
     }
-    start(command, directory)
+    start(command, directory, Output::Inherit)
 }
 
 /// Starts the hook that runs before a worker is. What it prints goes to standard error: standard output is the workers'.
 pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> io::Result<Process> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", line]).env_clear().envs(environment);
-    command.stdout(io::stderr());
-    start(command, directory)
+    start(command, directory, Output::ToStandardError)
 }
 
-fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
-    command.current_dir(directory).env("PWD", directory).stdin(Stdio::null());
-    let child = spawn_detached(&mut command)?;
+fn start(mut command: Command, directory: &Path, output: Output) -> io::Result<Process> {
+    command.current_dir(directory).env("PWD", directory);
+    let child = spawn_detached(&command, output)?;
     Process::of_child(child).inspect_err(|_| {
         // A child that cannot be watched is not left behind.
         let pid = Pid::from_raw(child.cast_signed());
@@ -62,7 +61,7 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
 #[allow(unsafe_code)]
-fn spawn_detached(command: &mut Command) -> io::Result<u32> {
+fn spawn_detached(command: &Command, output: Output) -> io::Result<u32> {
     let limit = OWN_LIMIT.get().copied();
     let prepare = move || {
         become_independent()?;
@@ -71,9 +70,9 @@ fn spawn_detached(command: &mut Command) -> io::Result<u32> {
         }
         Ok(())
     };
-    // SAFETY: `prepare` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
-    unsafe { command.pre_exec(prepare) };
-    Ok(command.spawn()?.id())
+    // SAFETY: `prepare` makes nothing but system calls, and lets signals in only when no handler is left.
+    let pid = unsafe { launch(command, output, prepare)? };
+    Ok(pid.cast_unsigned())
 }
 
 /// The limits of open descriptors that this process was started with.
