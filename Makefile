@@ -5,9 +5,10 @@ PORT ?= 8000
 CARGO ?= cargo
 MASTER := target/release/dutch-master
 ADDON := sdk-node/worker
+DROPIN := sdk-node/dutch-master
 EXPRESS := examples/express
 
-.PHONY: help run build addon express test lint fmt test-rust test-node test-real load bench model clean
+.PHONY: help run build addon express test lint fmt test-rust test-node test-real test-kit load bench model clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,8 +27,9 @@ run: build ## build everything, then run two workers of examples/express/app.js 
 build: addon express ## build the master, the Node addon and the examples (release)
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-example-axum
 
-addon: ## build the addon of the npm package dutch-master-worker
+addon: ## build the addons of the npm packages dutch-master-worker and dutch-master
 	cd $(ADDON) && npm run --silent build
+	cd $(DROPIN) && npm run --silent build
 
 express: $(EXPRESS)/node_modules/.package-lock.json
 
@@ -47,13 +49,24 @@ test-rust: ## unit, property, model, vector and document tests
 	$(CARGO) test --workspace --exclude dutch-master-tests --locked
 	$(CARGO) build --workspace --all-targets --locked
 
-test-node: addon express ## the npm package, against the real master
+$(ADDON)/node_modules/.package-lock.json: $(ADDON)/package.json $(ADDON)/package-lock.json
+	cd $(ADDON) && npm ci --no-audit --no-fund --loglevel=error
+
+$(DROPIN)/node_modules/.package-lock.json: $(DROPIN)/package.json $(DROPIN)/package-lock.json
+	cd $(DROPIN) && npm ci --omit=optional --no-audit --no-fund --loglevel=error
+
+test-node: addon express $(ADDON)/node_modules/.package-lock.json $(DROPIN)/node_modules/.package-lock.json ## the npm packages, against the real master, and installed from their tarballs
 	$(CARGO) build --locked -p dutch-master
 	cd $(ADDON) && npm test --silent
+	cd $(DROPIN) && npm test --silent
 
 test-real: addon express ## real processes: the promises of the README
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test -p dutch-master-tests --locked
+
+test-kit: addon express ## the conformance kit on the SDKs and on the examples in other languages (part of test-real)
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test -p dutch-master-tests --locked --test conformance
 
 load: addon express ## the load test at length: 20 rolling restarts each, and the control that shows failures (ten minutes)
 	$(CARGO) build --workspace --bins --locked
@@ -68,4 +81,4 @@ model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 
 clean: ## remove what was built
 	$(CARGO) clean
-	rm -rf $(EXPRESS)/node_modules $(ADDON)/*.node
+	rm -rf $(EXPRESS)/node_modules $(ADDON)/node_modules $(DROPIN)/node_modules $(ADDON)/*.node $(DROPIN)/*.node

@@ -12,11 +12,16 @@
 //!
 //! `core` decides and touches nothing, `os` acts and decides nothing. No signal handler is ever registered here: whoever embeds the master owns the signals and passes them on as [`Request`]s.
 //! It also has to ignore SIGPIPE, as every Rust program and Node do from the start.
+//!
+//! An embedding program may decide some things anew for each worker and each restart: [`Callbacks`]. The log are events of `tracing`, all made on the thread that runs the master: a subscriber
+//! of that thread gets them. After [`Master::prepare`] the library does not read this process's environment when there is [`Callbacks::evaluate`], so another thread may change it.
 
+pub mod client;
 pub mod core;
+pub mod memory;
 pub mod options;
 mod os;
 
 pub use options::Options;
-pub use os::runtime_dir;
-pub use os::{FIXED_KEYS, Master, Request, Reread, StartError, working_directory};
+pub use os::{Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, StartError, Surroundings, remedy, working_directory};
+pub use os::{runtime_dir, trial};

@@ -36,16 +36,30 @@ pub struct Options {
     pub surge: Surge,
     /// Failed waves in a row after which a restart is given up.
     pub restart_attempts: u32,
+    /// After how long a worker is recycled; `None`: never. Spread over the slots, as the next two are.
+    pub max_lifetime: Option<Duration>,
+    /// How many bytes of memory a worker and what it started may have before it is recycled; `None`: as many as they like.
+    pub max_memory: Option<u64>,
+    /// After how many requests a worker is recycled, if its SDK counts them; `None`: never.
+    pub max_requests: Option<u64>,
+    /// How long a worker whose SDK sends heartbeats may be silent before it is replaced like one that crashed; `None`: nobody is watched.
+    pub heartbeat: Option<Duration>,
     /// Do not exit when the first start fails.
     pub keep_trying: bool,
     /// What makes a worker running.
     pub ready_on: ReadyOn,
+    /// The worker speaks no protocol, only systemd's conventions; when it counts as serving: `accept`, `notify` or `delay:TIME`. Needs the program `dutch-master`.
+    pub adapt: Option<String>,
     /// The master's name; `None`: made from worker and directory.
     pub name: Option<String>,
     /// Path of the control socket; `None`: in the runtime directory.
     pub socket: Option<PathBuf>,
     /// File that receives the master's pid.
     pub pid_file: Option<PathBuf>,
+    /// Where metrics go; `None`: only to those who ask over the control socket.
+    pub metrics: Option<MetricsTo>,
+    /// The `node` that runs the worker, whatever the worker's name ends with; `None`: a script is run by the one in PATH. For embedding programs alone.
+    pub node: Option<PathBuf>,
     /// Arguments for `node` itself.
     pub node_args: Vec<String>,
     /// Where the Node SDK is; `None`: looked for.
@@ -70,11 +84,18 @@ impl Options {
             settle_time: Duration::from_secs(2),
             surge: Surge::Percent(25),
             restart_attempts: 3,
+            max_lifetime: None,
+            max_memory: None,
+            max_requests: None,
+            heartbeat: None,
             keep_trying: false,
             ready_on: ReadyOn::Listening,
+            adapt: None,
             name: None,
             socket: None,
             pid_file: None,
+            metrics: None,
+            node: None,
             node_args: Vec::new(),
             node_sdk: None,
         }
@@ -88,13 +109,15 @@ impl Options {
             settle_ms: millis(self.settle_time),
             surge: self.surge,
             restart_attempts: self.restart_attempts,
+            max_lifetime_ms: self.max_lifetime.map(millis),
+            heartbeat_ms: self.heartbeat.map(millis),
             keep_trying: self.keep_trying,
             ..Config::default()
         }
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -114,6 +137,15 @@ pub enum ReadyOn {
     Listening,
     /// Its `hello`.
     Hello,
+}
+
+/// Where metrics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsTo {
+    /// They are served over HTTP at this address: TCP with a host, or Unix.
+    Serve(dutch_master_protocol::message::Address),
+    /// This file is written again and again.
+    File(PathBuf),
 }
 
 /// A configured listener: `[NAME=]ADDR`.

@@ -22,6 +22,8 @@ pub enum FromControl {
     Scale(Scale),
     /// Answered by `accepted`, then `progress` until the connection ends.
     Subscribe(Subscribe),
+    /// Answered by one or more `metrics-text`, then `done`.
+    Metrics(Metrics),
     /// An event that this version does not know.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -43,6 +45,8 @@ pub enum ToControl {
     Accepted(Accepted),
     /// Something happened.
     Progress(Progress),
+    /// A part of the metrics.
+    MetricsText(MetricsText),
     /// The request ended.
     Done(Done),
     /// The request was refused, or the connection is about to end.
@@ -86,6 +90,17 @@ pub struct Scale {
 /// Asks for everything that happens from now on (SPEC 7.6).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Subscribe {}
+
+/// Asks for the metrics (SPEC 7.10).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Metrics {}
+
+/// A part of the metrics, to be put together in order (SPEC 7.11).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MetricsText {
+    /// Whole lines of Prometheus' text format.
+    pub text: String,
+}
 
 /// The pool as a whole (SPEC 7.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

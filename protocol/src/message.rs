@@ -246,6 +246,23 @@ pub struct AppMessage {
     pub json: String,
 }
 
+/// Names of optional features, in `features` of `hello` and `welcome` (SPEC 8.3).
+pub mod features {
+    /// The worker sends `heartbeat` as often as `heartbeat_ms` says.
+    pub const HEARTBEAT: &str = "heartbeat";
+    /// The worker counts requests up to `max_requests`.
+    pub const MAX_REQUESTS: &str = "max-requests";
+    /// The control request `reload`.
+    pub const RELOAD: &str = "reload";
+    /// The control request `subscribe`.
+    pub const SUBSCRIBE: &str = "subscribe";
+    /// The control request `metrics`.
+    pub const METRICS: &str = "metrics";
+}
+
+/// The `reason` of a `request-restart` of a worker that has answered `max_requests` (SPEC 6.5).
+pub const MAX_REQUESTS_REASON: &str = "max-requests";
+
 /// Answers `hello` (SPEC 6.10).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Welcome {
@@ -265,6 +282,9 @@ pub struct Welcome {
     /// How often a `heartbeat` is expected; nil: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
+    /// How many requests the worker may answer before it asks to be recycled; nil: as many as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u64>,
     /// How long a worker without a master keeps serving; nil: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphan_timeout_ms: Option<u64>,

@@ -49,7 +49,12 @@ declare namespace worker {
     readonly standalone: boolean
     /** Asks to be replaced: a replacement is started, and once it runs this worker is told to go. The same as `process.send({ event: 'request-restart', reason })`. */
     requestRestart(reason?: string): void
-    /** Says that this worker serves. Not needed where a server listens: that says it. */
+    /**
+     * This app is not ready when its servers listen: the worker counts as running only once it calls `ready()`. To be called before the first server listens.
+     * Until then connections wait in the queue, or go to other workers; a worker that is not ready within the master's start timeout is given up.
+     */
+    holdReady(): void
+    /** Says that this worker serves: after `holdReady()`, and for a worker in which no server listens. Where neither is the case a server that listens says it. */
     ready(): void
     /** Ends this worker's service: it is replaced at once, drains, and disconnects. The same as `cluster.worker.disconnect()`. */
     leave(reason?: string): void

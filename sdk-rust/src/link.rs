@@ -165,7 +165,8 @@ impl Link {
         let mut session = lock(&self.session);
         let violation = match received {
             Ok(received) if received.bytes > 0 => match session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.truncated) {
-                Ok(()) => return,
+                Ok(()) if !session.has_ended() => return,
+                Ok(()) => None,
                 Err(violation) => Some(violation),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -134,6 +134,9 @@ impl Session {
         }
         self.decoder.push(bytes);
         loop {
+            if self.has_ended() {
+                return Ok(()); // The master's last words; nothing behind them counts.
+            }
             if self.handed_over.is_some() {
                 let Some(byte) = self.decoder.next_byte() else { break };
                 self.descriptor(byte)?;
@@ -210,7 +213,7 @@ impl Session {
     fn message(&mut self, now: Instant, message: FromMaster) -> Result<(), Violation> {
         match (self.phase, message) {
             (_, FromMaster::Unknown) => {}
-            (_, FromMaster::Error(error)) => self.failed(error),
+            (_, FromMaster::Error(error)) => self.failed(now, error),
             (Phase::Greeting, FromMaster::Welcome(welcome)) if welcome.protocol != VERSION => return Err(Violation::Version(welcome.protocol)),
             (Phase::Greeting, FromMaster::Welcome(welcome)) => {
                 self.phase = Phase::Open;
@@ -234,9 +237,12 @@ impl Session {
         Ok(())
     }
 
-    fn failed(&mut self, error: ErrorMessage) {
+    fn failed(&mut self, now: Instant, error: ErrorMessage) {
         match error.seq {
-            None => self.outputs.push_back(Output::Error(error)),
+            None => {
+                self.outputs.push_back(Output::Error(error));
+                self.ended(now); // Whether the close follows at once or not.
+            }
             Some(seq) if self.listens.remove(&seq).is_some() => {
                 self.outputs.push_back(Output::Listen(seq, Err(ListenError::Refused { code: error.code, message: error.message })));
             }

@@ -5,8 +5,12 @@ use std::io;
 use std::path::PathBuf;
 
 use dutch_master_protocol::env;
+use dutch_master_protocol::message::features;
 
 use crate::session::Violation;
+
+/// What [`http::serve`](crate::http::serve) does by itself.
+const SERVED: &[&str] = if cfg!(feature = "http") { &[features::HEARTBEAT, features::MAX_REQUESTS] } else { &[] };
 
 /// What a worker needs to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +26,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings of this SDK itself, without optional features.
+    /// Settings of this SDK itself, with the optional features that its HTTP server has.
     pub fn new(socket: impl Into<PathBuf>, token: impl Into<String>) -> Settings {
-        Settings { socket: socket.into(), token: token.into(), sdk: concat!("rust/", env!("CARGO_PKG_VERSION")).into(), features: Vec::new() }
+        Settings {
+            socket: socket.into(),
+            token: token.into(),
+            sdk: concat!("rust/", env!("CARGO_PKG_VERSION")).into(),
+            features: SERVED.iter().map(|feature| (*feature).into()).collect(),
+        }
     }
 
     /// Takes the settings out of the environment, so that no child process can pose as this worker. `None`: standalone.

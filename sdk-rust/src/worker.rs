@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dutch_master_protocol::limits::JSON_MAX;
-use dutch_master_protocol::message::{Address, AppMessage, Close, Drained, FromWorker, Listening, RequestRestart, Welcome};
+use dutch_master_protocol::message::{Address, AppMessage, Close, Drained, FromWorker, Heartbeat, Listening, MAX_REQUESTS_REASON, RequestRestart, Welcome};
 use tokio::sync::{oneshot, watch};
 
 use crate::bind;
@@ -27,6 +28,7 @@ pub struct Worker {
     /// Servers that are not done: only after the last one is the worker drained.
     #[cfg_attr(not(feature = "http"), expect(dead_code))]
     pub(crate) servers: Arc<AtomicUsize>,
+    answered: Arc<AtomicU64>,
 }
 
 /// Why there is no listener.
@@ -59,7 +61,7 @@ pub enum ListenError {
         name: String,
     },
     /// Standalone, the system refused.
-    #[error("cannot listen")]
+    #[error("cannot listen: {0}")]
     Bind(#[from] io::Error),
 }
 
@@ -182,6 +184,28 @@ impl Worker {
         self.say(|| FromWorker::RequestRestart(RequestRestart { reason: reason.map(cut) }));
     }
 
+    /// How often the master wants a [`beat`](Self::beat), if it does. [`http::serve`](crate::http::serve) sees to it; other servers announce nothing and need not.
+    pub fn heartbeat_interval(&self) -> Option<Duration> {
+        self.welcome().and_then(|welcome| welcome.heartbeat_ms).map(Duration::from_millis)
+    }
+
+    /// A sign of life. From the first one on the master takes this worker for blocked when they do not come; so it belongs where requests are served, right behind `listening`.
+    pub fn beat(&self) {
+        self.say(|| FromWorker::Heartbeat(Heartbeat {}));
+    }
+
+    /// How many requests this worker may answer before it asks to be recycled.
+    pub fn max_requests(&self) -> Option<u64> {
+        self.welcome().and_then(|welcome| welcome.max_requests)
+    }
+
+    /// Counts a request that was answered. When there have been [`max_requests`](Self::max_requests), it asks to be recycled. [`http::serve`](crate::http::serve) counts by itself.
+    pub fn answered(&self) {
+        if self.max_requests() == Some(self.answered.fetch_add(1, Ordering::Relaxed) + 1) {
+            self.request_restart(Some(MAX_REQUESTS_REASON));
+        }
+    }
+
     /// Ends this worker's service by itself: the master starts a replacement, and an order to go with the reason [`Leaving`](crate::Reason::Leaving) begins to hold here, so that the program drains as for any other order.
     pub fn leave(&self, reason: Option<&str>) {
         if let Some(link) = &self.link {
@@ -247,7 +271,7 @@ impl Worker {
     }
 
     fn new(link: Option<Arc<Link>>) -> Worker {
-        Worker { link, servers: Arc::default() }
+        Worker { link, servers: Arc::default(), answered: Arc::default() }
     }
 
     /// The order and its changes; none when standalone.

@@ -219,3 +219,22 @@ fn a_standalone_server_serves_on() {
     stop.notify_one();
     server.join().unwrap();
 }
+
+#[test]
+fn a_listener_that_was_shut_down_and_listens_again_is_served_and_the_order_to_go_is_heard() {
+    let mut rig = Rig::start(Duration::ZERO);
+    let mut before = rig.client();
+    assert!(before.get("/").contains("hello"));
+    let listener = socket2::SockRef::from(&rig.bound);
+    listener.shutdown(std::net::Shutdown::Both).unwrap();
+    // The runtime looks at everything at once: with the answer it has learnt of the shutdown, too.
+    assert!(before.get("/").contains("hello"));
+    // The system may have kept the port bound.
+    let _ = listener.bind(&rig.address.into());
+    listener.listen(16).unwrap();
+    for _ in 0..3 {
+        assert!(rig.client().get("/").contains("hello"));
+    }
+    rig.order(DisconnectReason::Restart, LONG);
+    rig.expect_drained();
+}

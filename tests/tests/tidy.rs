@@ -43,7 +43,9 @@ fn the_readme_quotes_the_examples_as_they_are() {
 fn the_version_is_the_same_everywhere_and_in_the_changelog() {
     let version = env!("CARGO_PKG_VERSION");
     assert!(read("CHANGELOG.md").contains(&format!("\n## {version}")));
-    assert!(read("sdk-node/worker/package.json").contains(&format!("\"version\": \"{version}\"")));
+    for package in ["worker", "dutch-master"] {
+        assert!(read(&format!("sdk-node/{package}/package.json")).contains(&format!("\"version\": \"{version}\"")), "{package}");
+    }
 }
 
 #[test]

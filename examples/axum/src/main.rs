@@ -5,7 +5,14 @@ use axum::{Router, body::Bytes, extract::Query, middleware::map_response, respon
 use dutch_master_worker::Worker;
 use std::{collections::HashMap, error::Error, time::Duration};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let worker = Worker::from_env()?; // before the runtime starts threads
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8000".into());
     let id = worker.id();

@@ -28,7 +28,9 @@ Listeners:
 Signals to the master:
   SIGUSR2           rolling restart (see --restart-signal)
   SIGTERM, SIGINT   graceful stop; the second one stops at once
+  SIGHUP            reload
   SIGTTIN, SIGTTOU  one worker more, one worker fewer
+  SIGUSR1           open the --log-file again
 
 Examples:
   dutch-master start app.js --port 8000              --port belongs to app.js
@@ -51,6 +53,9 @@ Examples:
   dutch-master completions bash > ~/.local/share/bash-completion/completions/dutch-master
   dutch-master completions zsh > ~/.zfunc/_dutch-master      with ~/.zfunc in fpath
   dutch-master completions fish > ~/.config/fish/completions/dutch-master.fish";
+
+const METRICS_EXAMPLES: &str = "\
+`dutch-master start --metrics 127.0.0.1:9100` serves them over HTTP, `--metrics file:PATH` keeps them in a file; docs/metrics.md lists them all.";
 
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
@@ -81,10 +86,16 @@ pub(super) enum Command {
     Stop(Stop),
     /// Change how many workers there are, and wait until that many run.
     Scale(Scale),
+    /// Print the master's numbers in Prometheus' text format.
+    Metrics(Metrics),
     /// Watch workers, listeners and events live, in a terminal.
     Top(Subscribe),
     /// Print everything that happens as JSON, one object a line, until the master ends.
     Subscribe(Subscribe),
+    /// Be the worker for a program that knows only systemd's conventions.
+    Adapt(Box<super::adapt::Adapt>),
+    /// Play the master against a worker, and say which rules of the protocol it keeps.
+    Conformance(Box<super::conformance::Conformance>),
     /// Print a script that lets a shell complete commands and options.
     Completions(Completions),
     /// Print the manual page, of all or of one command.
@@ -163,6 +174,13 @@ pub(super) struct Man {
 
 #[derive(Debug, Args)]
 pub(super) struct Subscribe {
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = METRICS_EXAMPLES)]
+pub(super) struct Metrics {
     #[command(flatten)]
     pub(super) which: Which,
 }

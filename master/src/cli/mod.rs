@@ -1,14 +1,16 @@
 //! The command line: it reads arguments, speaks to people, and asks the library or a running master to do the work.
 
+mod adapt;
 mod args;
-mod client;
 mod commands;
 mod config;
+mod conformance;
 mod exit;
 mod find;
+mod forgotten;
 mod generate;
 mod log;
-mod memory;
+mod metrics;
 mod print;
 mod resident;
 mod settings;
@@ -23,6 +25,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dutch_master::client;
 
 use self::args::{Command, CommandLine};
 use self::exit::Failure;
@@ -31,7 +34,7 @@ use self::print::note;
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
-    let command = CommandLine::parse().command;
+    let command = CommandLine::try_parse().unwrap_or_else(|error| usage(&error)).command;
     // One thread is all that a master has, and a client needs no more.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -49,13 +52,27 @@ pub(crate) fn run() -> ExitCode {
             Command::Reload(command) => told(commands::reload(&command).await),
             Command::Stop(command) => told(commands::stop(&command).await),
             Command::Scale(command) => told(commands::scale(&command).await),
+            Command::Adapt(command) => adapt::run(*command).await,
+            Command::Conformance(command) => conformance::run(*command).await,
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Metrics(command) => told(metrics::run(&command.which).await),
             Command::Top(command) => told(top::run(&command.which).await),
             Command::Subscribe(command) => told(subscribe::run(&command.which).await),
         }
     });
     code.into()
+}
+
+/// Wrong usage, and what was meant where that is clear.
+fn usage(error: &clap::Error) -> ! {
+    match forgotten::start(std::env::args_os().skip(1), error.kind()) {
+        Some(meant) => {
+            note(&format!("error: a command is missing; did you mean `dutch-master {meant}`?"));
+            std::process::exit(exit::USAGE.into())
+        }
+        None => error.exit(),
+    }
 }
 
 fn told(result: Result<u8, Failure>) -> u8 {

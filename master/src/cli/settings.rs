@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, Options, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn};
 
+use super::metrics;
 use super::values::{self, Limit};
 
 /// What one place gives; `None` is what it does not speak of.
@@ -42,20 +43,35 @@ pub(super) struct Settings {
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
     pub(super) settle_time: Option<Duration>,
     /// How long a worker that lost its master serves on; `never`: without end [default: 60s]
-    #[arg(long, value_name = "TIME|never", value_parser = values::limit, help_heading = "Restarting")]
-    pub(super) orphan_timeout: Option<Limit>,
+    #[arg(long, value_name = "TIME|never", value_parser = values::orphan_timeout, help_heading = "Restarting")]
+    pub(super) orphan_timeout: Option<Limit<Duration>>,
     /// Extra workers while old ones are replaced [default: 25%]
     #[arg(long, value_name = "25%|N|all", value_parser = values::surge, help_heading = "Restarting")]
     pub(super) surge: Option<Surge>,
     /// Failed starts in a row after which a restart is given up [default: 3]
     #[arg(long, value_name = "N", value_parser = values::attempts, help_heading = "Restarting")]
     pub(super) restart_attempts: Option<u32>,
+    /// Replace a worker that has run so long [default: never]
+    #[arg(long, value_name = "TIME|never", value_parser = values::lifetime, help_heading = "Recycling")]
+    pub(super) max_lifetime: Option<Limit<Duration>>,
+    /// Replace a worker that has more memory, with all that it started: 512M, 2G [default: never]
+    #[arg(long, value_name = "SIZE|never", value_parser = values::memory, help_heading = "Recycling")]
+    pub(super) max_memory: Option<Limit<u64>>,
+    /// Replace a worker that has answered so many requests [default: never]
+    #[arg(long, value_name = "N|never", value_parser = values::requests, help_heading = "Recycling")]
+    pub(super) max_requests: Option<Limit<u64>>,
+    /// Kill and replace a worker that is blocked: it gave no sign of life for so long [default: never]
+    #[arg(long, value_name = "TIME|never", value_parser = values::heartbeat, help_heading = "Recycling")]
+    pub(super) heartbeat: Option<Limit<Duration>>,
     /// Go on trying when the very first start fails.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Restarting")]
     pub(super) keep_trying: Option<bool>,
     /// What tells that a worker serves: its `listening`, or that it said `hello` [default: listening]
     #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true, help_heading = "Restarting")]
     pub(super) ready_on: Option<Ready>,
+    /// The worker knows only systemd's conventions; WHEN it serves: accept (default), notify, delay:2s. `dutch-master adapt --help` tells more.
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "accept", value_parser = super::adapt::when, help_heading = "Restarting")]
+    pub(super) adapt: Option<String>,
     /// The signal that asks for a rolling restart [default: SIGUSR2]
     #[arg(long, value_name = "SIGNAL", value_parser = values::restart_signal, help_heading = "Restarting")]
     pub(super) restart_signal: Option<String>,
@@ -69,13 +85,19 @@ pub(super) struct Settings {
     /// A file that receives the master's process id.
     #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "The master itself")]
     pub(super) pid_file: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP at /metrics, or keep them in a file; a port alone means 127.0.0.1.
+    #[arg(long, value_name = "ADDR|file:PATH", value_parser = metrics::target, help_heading = "The master itself")]
+    pub(super) metrics: Option<MetricsTo>,
 
     /// Lines for people, JSON, or what the `bunyan` command reads [default: pretty]
-    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log, on standard error")]
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log")]
     pub(super) log_format: Option<LogFormat>,
     /// The least important level that is shown [default: info]
-    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log, on standard error")]
+    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log")]
     pub(super) log_level: Option<LogLevel>,
+    /// A file for the master's own log, opened again on SIGUSR1 [default: standard error]
+    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "Log")]
+    pub(super) log_file: Option<PathBuf>,
 
     /// Arguments for node itself, separated by spaces. Repeatable.
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Node")]
@@ -85,11 +107,13 @@ pub(super) struct Settings {
     pub(super) node_sdk: Option<PathBuf>,
 }
 
-/// What the log on standard error looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the log looks like, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Log {
     pub(super) format: LogFormat,
     pub(super) level: LogLevel,
+    /// `None`: standard error.
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -137,14 +161,15 @@ macro_rules! one_place_wins {
 }
 
 one_place_wins! {
-    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, keep_trying, ready_on, restart_signal,
-    name, socket, pid_file, log_format, log_level, node_args, node_sdk,
+    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, adapt, restart_signal,
+    name, socket, pid_file, metrics, log_format, log_level, log_file, node_args, node_sdk,
 }
 
 impl Settings {
     /// What the log is to look like.
     pub(super) fn log(&self) -> Log {
-        Log { format: self.log_format.unwrap_or(LogFormat::Pretty), level: self.log_level.unwrap_or(LogLevel::Info) }
+        let format = self.log_format.unwrap_or(LogFormat::Pretty);
+        Log { format, level: self.log_level.unwrap_or(LogLevel::Info), file: self.log_file.clone() }
     }
 
     /// What the master has to know; `None`: there is no worker.
@@ -166,15 +191,22 @@ impl Settings {
             settle_time: self.settle_time.unwrap_or(defaults.settle_time),
             surge: self.surge.unwrap_or(defaults.surge),
             restart_attempts: self.restart_attempts.unwrap_or(defaults.restart_attempts),
+            max_lifetime: self.max_lifetime.map_or(defaults.max_lifetime, |limit| limit.0),
+            max_memory: self.max_memory.map_or(defaults.max_memory, |limit| limit.0),
+            max_requests: self.max_requests.map_or(defaults.max_requests, |limit| limit.0),
+            heartbeat: self.heartbeat.map_or(defaults.heartbeat, |limit| limit.0),
             keep_trying: self.keep_trying.unwrap_or(defaults.keep_trying),
             ready_on: match self.ready_on {
                 None => defaults.ready_on,
                 Some(Ready::Listening) => ReadyOn::Listening,
                 Some(Ready::Hello) => ReadyOn::Hello,
             },
+            adapt: self.adapt,
             name: self.name,
             socket: self.socket,
             pid_file: self.pid_file,
+            metrics: self.metrics,
+            node: defaults.node,
             node_args: self.node_args.iter().flatten().flat_map(|args| args.split_whitespace()).map(String::from).collect(),
             node_sdk: self.node_sdk,
         })

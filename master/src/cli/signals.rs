@@ -10,6 +10,12 @@ use dutch_master::core::SizeChange;
 use nix::sys::signal::{SigHandler, Signal as Number, signal as set_handler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Sender;
+use tracing::warn;
+
+use super::log::Logger;
+
+/// The signal that opens the log file again.
+pub(super) const REOPEN_SIGNAL: &str = "SIGUSR1";
 
 /// What the master listens to.
 pub(super) struct Signals {
@@ -21,6 +27,8 @@ pub(super) struct Signals {
     restart_name: String,
     /// None when it is the restart signal, or was ignored from the beginning (nohup).
     hang_up: Option<Signal>,
+    /// None when it is the restart signal.
+    reopen: Option<Signal>,
     had_terminal: bool,
 }
 
@@ -38,14 +46,19 @@ impl Signals {
             restart: signal(restart)?,
             restart_name: restart_name.into(),
             hang_up: if own_hang_up { Some(signal(SignalKind::hangup())?) } else { None },
+            // Also without a log file: whoever rotates one that is not there must not end the master.
+            reopen: if restart_name == REOPEN_SIGNAL { None } else { Some(signal(SignalKind::user_defined1())?) },
             had_terminal: has_terminal(),
         })
     }
 
-    /// Passes on every signal as a request, without end.
-    pub(super) async fn pass_on(mut self, asker: Sender<Request>) -> Infallible {
+    /// Passes on every signal, without end: what concerns the log to the log, all others as requests.
+    pub(super) async fn pass_on(mut self, asker: Sender<Request>, log: &Logger) -> Infallible {
         loop {
-            let request = self.next().await;
+            let Some(request) = self.next().await else {
+                reopen(log);
+                continue;
+            };
             if asker.send(request).await.is_err() {
                 // The master ends, and with it this future.
                 std::future::pending().await
@@ -53,19 +66,21 @@ impl Signals {
         }
     }
 
-    async fn next(&mut self) -> Request {
-        tokio::select! {
+    /// The next request; `None`: the log file is to be opened again.
+    async fn next(&mut self) -> Option<Request> {
+        Some(tokio::select! {
             biased;
             _ = self.terminate.recv() => stop("SIGTERM"),
             _ = self.interrupt.recv() => stop("SIGINT"),
-            _ = hang_up(&mut self.hang_up) => match self.had_terminal && !has_terminal() {
+            _ = optional(&mut self.hang_up) => match self.had_terminal && !has_terminal() {
                 true => stop("SIGHUP"),
                 false => Request::Reload { signal: Some("SIGHUP".into()) },
             },
+            _ = optional(&mut self.reopen) => return None,
             _ = self.restart.recv() => Request::Restart { signal: Some(self.restart_name.clone()) },
             _ = self.more.recv() => Request::Scale { change: SizeChange::By(1) },
             _ = self.fewer.recv() => Request::Scale { change: SizeChange::By(-1) },
-        }
+        })
     }
 }
 
@@ -77,11 +92,19 @@ fn ignore_the_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
+fn reopen(log: &Logger) {
+    if log.has_file() {
+        log.reopen();
+    } else {
+        warn!(signal = REOPEN_SIGNAL, "Signal ignored: there is no log file to open again");
+    }
+}
+
 fn stop(signal: &str) -> Request {
     Request::Stop { signal: Some(signal.into()) }
 }
 
-async fn hang_up(stream: &mut Option<Signal>) {
+async fn optional(stream: &mut Option<Signal>) {
     match stream {
         Some(stream) => drop(stream.recv().await),
         None => std::future::pending().await,

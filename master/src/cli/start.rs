@@ -1,5 +1,7 @@
 //! `dutch-master start`: a master in the foreground until it is told to stop; and `check`, which stops before that.
 
+use std::sync::Arc;
+
 use dutch_master::Master;
 use tokio::sync::mpsc;
 use tracing::error;
@@ -7,9 +9,10 @@ use tracing::error;
 use super::args::{Check, Start};
 use super::config::{self, ConfigError, Configuration, Source};
 use super::exit;
-use super::log::{self, Chain};
+use super::log::{self, Chain, Logger};
 use super::print::{note, say};
 use super::resident;
+use super::settings::Log;
 use super::signals::Signals;
 
 /// Requests by signal that wait to be handled: far more than the loop ever lets wait, and the kernel merges what is beyond.
@@ -25,33 +28,53 @@ pub(super) async fn run(command: Start) -> u8 {
             return exit::USAGE;
         }
         Err(error) => {
-            log::install(source.log());
-            error.lines().iter().for_each(|line| error!("{line}"));
-            return exit::FAILED;
+            return open_log(&source.log()).map_or(exit::FAILED, |log| refuse(&log, &error.lines()));
         }
     };
-    log::install(log);
+    let Some(logger) = open_log(&log) else { return exit::FAILED };
     // Before anything exists that a signal's default action would leave behind.
     let signals = match Signals::listen(&options.restart_signal) {
         Ok(signals) => signals,
-        Err(error) => {
-            error!("Cannot listen to signals: {error}");
-            return exit::FAILED;
-        }
+        Err(error) => return refuse(&logger, &[format!("Cannot listen to signals: {error}")]),
     };
     let master = match Master::prepare(options) {
-        Ok(master) => master.with_reload(move || source.read_again(log)),
-        Err(error) => {
-            error!("{}", Chain(&error));
-            return exit::FAILED;
-        }
+        Ok(master) => master.with_reload(move || source.read_again(&log)),
+        Err(error) => return refuse(&logger, &[Chain(&error).to_string()]),
     };
     resident::give_back_the_start();
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
-    tokio::select! {
+    let code = tokio::select! {
         code = master.run(requests) => code,
-        never = signals.pass_on(asker) => match never {},
+        never = signals.pass_on(asker, &logger) => match never {},
+        never = logger.tell_repeats() => match never {},
+    };
+    logger.finish();
+    if code != exit::DONE && logger.has_file() {
+        note(&format!("dutch-master: ended with exit code {code}; the log file says why"));
     }
+    code
+}
+
+/// `None`: the log file cannot be had, and that was told.
+fn open_log(options: &Log) -> Option<Arc<Logger>> {
+    Logger::install(options)
+        .inspect_err(|error| {
+            if let Ok(logger) = Logger::install(&Log { file: None, ..options.clone() }) {
+                refuse(&logger, &[error.to_string()]);
+            }
+        })
+        .ok()
+}
+
+/// Tells why there is no start; where the log is a file also those who wait for the start.
+fn refuse(logger: &Logger, lines: &[String]) -> u8 {
+    for line in lines {
+        error!("{line}");
+        if logger.has_file() {
+            note(&format!("dutch-master: {line}"));
+        }
+    }
+    exit::FAILED
 }
 
 /// `dutch-master check`: everything that `start` would refuse, without a trace.
@@ -70,8 +93,9 @@ pub(super) fn check(command: Check) -> u8 {
     if command.print {
         say(&config::text(&configuration));
     }
-    if let Err(error) = Master::check(&configuration.options) {
-        note(&format!("dutch-master: {}", Chain(&error)));
+    let log_file = configuration.log.file.as_deref().map_or(Ok(()), log::check).map_err(|error| error.to_string());
+    if let Err(line) = log_file.and_then(|()| Master::check(&configuration.options).map_err(|error| Chain(&error).to_string())) {
+        note(&format!("dutch-master: {line}"));
         return exit::FAILED;
     }
     if !command.print {

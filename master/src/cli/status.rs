@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
+use dutch_master::memory;
 use dutch_master_protocol::control::{FromControl, ListenerStatus, Phase, PoolStatus, Status, ToControl, WorkerStatus};
 use dutch_master_protocol::message::{Address, Kind};
 use serde::Serialize;
 
 use super::client::{Client, ClientError};
-use super::memory;
 
 /// Everything that a master tells about itself. As JSON its keys are those of the protocol, and they stay.
 #[derive(Debug, Serialize)]
@@ -37,7 +37,13 @@ pub(super) async fn ask(client: &mut Client) -> Result<Report, ClientError> {
             ToControl::Worker(status) => report.workers.push(WorkerReport { status, memory_bytes: None }),
             ToControl::Listener(listener) => report.listeners.push(listener),
             ToControl::Done(_) => break,
-            ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Accepted(_) | ToControl::Progress(_) | ToControl::Error(_) | ToControl::Unknown => {
+            ToControl::Welcome(_)
+            | ToControl::Pool(_)
+            | ToControl::Accepted(_)
+            | ToControl::Progress(_)
+            | ToControl::MetricsText(_)
+            | ToControl::Error(_)
+            | ToControl::Unknown => {
                 return Err(ClientError::Unexpected);
             }
         }
@@ -84,7 +90,7 @@ pub(super) const WORKER_COLUMNS: [&str; 9] = ["WORKER", "SLOT", "STATE", "GENERA
 pub(super) fn worker_rows(report: &Report) -> impl Iterator<Item = [String; 9]> {
     report.workers.iter().map(|WorkerReport { status: worker, memory_bytes }| {
         let sdk = worker.sdk.clone().unwrap_or("-".into());
-        let memory = memory_bytes.map_or("-".into(), memory::text);
+        let memory = memory_bytes.map_or("-".into(), memory_text);
         let (id, slot, generation) = (worker.id.to_string(), worker.slot.to_string(), worker.generation.to_string());
         [id, slot, worker.state.clone(), generation, known(worker.pid), age(worker.age_ms), known(worker.restarts), memory, sdk]
     })
@@ -162,8 +168,22 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
     text
 }
 
+/// In the unit that leaves at most four digits.
+fn memory_text(bytes: u64) -> String {
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1024.0 => format!("{kib:.0} KiB"),
+        ..1_048_576.0 => format!("{:.1} MiB", kib / 1024.0),
+        _ => format!("{:.1} GiB", kib / 1_048_576.0),
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -249,6 +269,51 @@ web       *:8000   3        511
         assert_eq!(json["listeners"][0]["address"]["port"], 8_000);
     }
 
+    /// The fields of a value by their paths, with their types: `workers[].id`.
+    fn fields(path: &str, value: &Value, found: &mut BTreeMap<String, &'static str>) {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(items) => {
+                items.iter().filter(|item| item.is_object()).for_each(|item| fields(&format!("{path}[]"), item, found));
+                "array"
+            }
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| fields(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, found));
+                "object"
+            }
+        };
+        if !path.is_empty() && !path.ends_with("[]") {
+            found.insert(path.into(), kind);
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_every_field_of_the_json_with_its_type_and_whether_it_is_always_there() {
+        let (mut least, mut most) = (report(), report());
+        least.pool = PoolStatus { committed: None, given_up: None, ..least.pool };
+        let worker = WorkerStatus { pid: None, sdk: None, restarts: None, ..least.workers.remove(0).status };
+        least.workers = vec![WorkerReport { status: worker, memory_bytes: None }];
+        let address = Address { port: None, ..Address::tcp(None, 0) };
+        least.listeners = vec![ListenerStatus { key: "a".into(), name: None, address, configured: false, queued: None, backlog: None }];
+        most.pool.given_up = Some("why".into());
+        most.listeners[0].address = Address { host: Some("::1".parse().unwrap()), path: Some("/a".into()), ipv6_only: true, ..Address::tcp(None, 80) };
+        let written = |report: &Report| {
+            let mut found = BTreeMap::new();
+            fields("", &serde_json::to_value(report).unwrap(), &mut found);
+            found
+        };
+        let (least, most) = (written(&least), written(&most));
+        let rows = include_str!("../../../docs/status.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: BTreeMap<_, _> =
+            rows.map(|row| row.split_once("` | ").unwrap()).map(|(field, row)| (field.into(), row.splitn(3, " | ").take(2).collect())).collect();
+        let expected: BTreeMap<String, Vec<_>> =
+            most.into_iter().map(|(field, kind)| (field.clone(), vec![kind, if least.contains_key(&field) { "yes" } else { "no" }])).collect();
+        assert_eq!(documented, expected);
+    }
+
     #[test]
     fn an_age_shows_the_two_largest_units() {
         for (ms, text) in [(0, "0s"), (59_999, "59s"), (60_000, "1m 0s"), (3_661_000, "1h 1m"), (90_000_000, "1d 1h")] {
@@ -260,5 +325,12 @@ web       *:8000   3        511
     fn an_address_is_shown_as_it_is_given() {
         assert_eq!(address(&Address::tcp(Some("::1".parse().unwrap()), 80)), "[::1]:80");
         assert_eq!(address(&Address::unix("/run/a.sock")), "unix:/run/a.sock");
+    }
+
+    #[test]
+    fn memory_is_told_in_a_unit_that_people_read() {
+        for (bytes, expected) in [(0, "0 KiB"), (1_023 * 1024, "1023 KiB"), (1 << 20, "1.0 MiB"), (45_678_901, "43.6 MiB"), (3 << 30, "3.0 GiB")] {
+            assert_eq!(memory_text(bytes), expected);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dutch_master::core::{SIZE_MAX, SizeChange, Surge};
 use dutch_master::options::{ListenSpec, NumWorkers};
-use dutch_master_protocol::limits::PATH_MAX;
+use dutch_master_protocol::limits::{INTEGER_MAX, PATH_MAX};
 use dutch_master_protocol::message::Address;
 
 /// What a relative path on the command line is seen from.
@@ -17,6 +17,12 @@ const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Shortest time between two looks at a master: it has better things to do.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Shortest silence that makes a worker count as blocked: collecting garbage takes some of it.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(300);
+
+/// Least memory that a worker can be limited to: a guard against a forgotten unit.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// Signals that may ask for a restart: those that neither the system nor another order of ours needs.
 const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
@@ -46,13 +52,44 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration with an end, or none.
+/// A limit, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limit(pub(super) Option<Duration>);
+pub(super) struct Limit<T>(pub(super) Option<T>);
+
+fn limit<T>(text: &str, of: impl FnOnce(&str) -> Result<T, String>) -> Result<Limit<T>, String> {
+    if text == "never" { Ok(Limit(None)) } else { of(text).map(|limit| Limit(Some(limit))) }
+}
 
 /// A duration, or `never`.
-pub(super) fn limit(text: &str) -> Result<Limit, String> {
-    if text == "never" { Ok(Limit(None)) } else { duration(text).map(|duration| Limit(Some(duration))) }
+pub(super) fn orphan_timeout(text: &str) -> Result<Limit<Duration>, String> {
+    limit(text, duration)
+}
+
+/// A duration of more than nothing, or `never`.
+pub(super) fn lifetime(text: &str) -> Result<Limit<Duration>, String> {
+    limit(text, positive_duration)
+}
+
+/// A silence that workers can break in time, or `never`.
+pub(super) fn heartbeat(text: &str) -> Result<Limit<Duration>, String> {
+    limit(text, |text| match duration(text)? {
+        duration if duration < HEARTBEAT_MIN => Err(format!("at least `{}ms`", HEARTBEAT_MIN.as_millis())),
+        duration => Ok(duration),
+    })
+}
+
+/// `512M`, `1.5GiB`, `never`: units are powers of 1024, as for a machine's memory.
+pub(super) fn memory(text: &str) -> Result<Limit<u64>, String> {
+    let refused = || "a size like `512M` or `2G` is wanted, or `never`".to_string();
+    limit(text, |text| match parse_size::Config::new().with_binary().parse_size(text).map_err(|_| refused())? {
+        bytes if bytes < MEMORY_MIN => Err(format!("at least `{}M`: with less no worker comes up; a unit may be missing", MEMORY_MIN >> 20)),
+        bytes => Ok(bytes),
+    })
+}
+
+/// A number from 1, or `never`.
+pub(super) fn requests(text: &str) -> Result<Limit<u64>, String> {
+    limit(text, |text| text.parse().ok().filter(|number| (1..=INTEGER_MAX).contains(number)).ok_or_else(|| "a number from 1 is wanted, or `never`".into()))
 }
 
 fn size(text: &str) -> Result<u32, String> {
@@ -101,6 +138,13 @@ pub(super) fn restart_signal(text: &str) -> Result<String, String> {
     let name = text.to_ascii_uppercase();
     let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
     if RESTART_SIGNALS.contains(&name.as_str()) { Ok(name) } else { Err(format!("one of these is wanted: {}", RESTART_SIGNALS.join(", "))) }
+}
+
+/// `SIGTERM`, `TERM` or `term`.
+pub(super) fn signal(text: &str) -> Result<nix::sys::signal::Signal, String> {
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    name.parse().map_err(|_| "the name of a signal is wanted, such as `TERM`".into())
 }
 
 /// `KEY=VALUE`.
@@ -169,7 +213,7 @@ pub(super) fn listen_from(base: &Path, text: &str) -> Result<ListenSpec, String>
 }
 
 /// `8000`, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`.
-fn address(base: &Path, text: &str) -> Result<Address, String> {
+pub(super) fn address(base: &Path, text: &str) -> Result<Address, String> {
     const FORMS: &str = "write `8000`, `127.0.0.1:8000`, `[::1]:8000` or `unix:PATH`";
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
@@ -210,7 +254,26 @@ mod tests {
         assert!(duration("soon").unwrap_err().contains("`30s`"));
         assert!(duration("99999days").is_err(), "times in milliseconds must not overflow");
         assert!(positive_duration("0s").is_err());
-        assert_eq!(limit("never").unwrap(), Limit(None));
+        assert_eq!(orphan_timeout("never").unwrap(), Limit(None));
+    }
+
+    #[test]
+    fn memory_is_counted_in_powers_of_1024() {
+        for (text, bytes) in [("512M", 512 << 20), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("1048576", 1 << 20), ("64 MB", 64 << 20)] {
+            assert_eq!(memory(text).unwrap(), Limit(Some(bytes)), "{text}");
+        }
+        assert_eq!(memory("never").unwrap(), Limit(None));
+        assert!(memory("512").unwrap_err().contains("a unit may be missing"));
+        assert!(memory("much").unwrap_err().contains("`512M`"));
+    }
+
+    #[test]
+    fn limits_for_recycling_are_more_than_nothing() {
+        assert!(lifetime("0s").is_err());
+        assert!(requests("0").is_err());
+        assert_eq!(requests("1000").unwrap(), Limit(Some(1_000)));
+        assert_eq!(heartbeat("10ms").unwrap_err(), "at least `300ms`");
+        assert_eq!((lifetime("never").unwrap(), requests("never").unwrap(), heartbeat("never").unwrap()), (Limit(None), Limit(None), Limit(None)));
     }
 
     #[test]

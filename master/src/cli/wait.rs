@@ -80,7 +80,15 @@ impl Pending {
                 Some(ToControl::Accepted(taken_up)) => accepted = taken_up,
                 Some(ToControl::Progress(progress)) => note(&line(&progress)),
                 Some(ToControl::Done(done)) => return Ok(End::Told(accepted, done)),
-                Some(ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Worker(_) | ToControl::Listener(_) | ToControl::Error(_) | ToControl::Unknown) => {
+                Some(
+                    ToControl::Welcome(_)
+                    | ToControl::Pool(_)
+                    | ToControl::Worker(_)
+                    | ToControl::Listener(_)
+                    | ToControl::MetricsText(_)
+                    | ToControl::Error(_)
+                    | ToControl::Unknown,
+                ) => {
                     return Err(ClientError::Unexpected);
                 }
                 None => return Ok(End::Unknown(Why::Gone)),

@@ -81,6 +81,8 @@ pub enum WhyGo {
     Stop,
     /// The pool became smaller.
     ScaleDown,
+    /// It reached a limit of age, memory or requests.
+    Recycle,
     /// It leaves by itself.
     Leaving,
     /// Its connection ended.
@@ -95,8 +97,20 @@ impl WhyGo {
             WhyGo::Request | WhyGo::Leaving | WhyGo::Lost => DisconnectReason::Request,
             WhyGo::Stop => DisconnectReason::Stop,
             WhyGo::ScaleDown => DisconnectReason::ScaleDown,
+            WhyGo::Recycle => DisconnectReason::Recycle,
         }
     }
+}
+
+/// What limit a worker reached, so that it is replaced although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Recycle {
+    /// It has run for long enough.
+    Lifetime,
+    /// It takes too much memory.
+    Memory,
+    /// It has answered enough requests.
+    Requests,
 }
 
 /// Why a worker counts as failed.
@@ -115,6 +129,11 @@ pub enum Failure {
     Spawn(String),
     /// Its connection ended and it did not come back.
     Disconnected,
+    /// It sent no heartbeat.
+    Blocked {
+        /// For how long.
+        silent_ms: u64,
+    },
 }
 
 impl std::fmt::Display for Failure {
@@ -122,15 +141,18 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Exited(status) => write!(f, "the worker {status}"),
             Failure::StartTimeout { after_ms, connected: true } => {
-                write!(f, "the worker connected, but did not say `listening` within {:.1} s", *after_ms as f64 / 1000.0)
+                write!(f, "the worker connected, but did not say `listening` within {} s", *after_ms as f64 / 1000.0)
             }
-            Failure::StartTimeout { after_ms, connected: false } => write!(
-                f,
-                "the worker did not connect to the master within {:.1} s: it does not speak the protocol, or has not come that far (a Node app is started as `start app.js`, not `start node app.js`)",
-                *after_ms as f64 / 1000.0
-            ),
+            Failure::StartTimeout { after_ms, connected: false } => {
+                write!(
+                    f,
+                    "the worker did not connect to the master within {} s: it does not speak the protocol, or has not come that far",
+                    *after_ms as f64 / 1000.0
+                )
+            }
             Failure::Spawn(reason) => f.write_str(reason),
             Failure::Disconnected => f.write_str("the worker closed its connection"),
+            Failure::Blocked { silent_ms } => write!(f, "the worker was blocked: no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0),
         }
     }
 }
@@ -187,6 +209,20 @@ pub enum Report {
     WorkerDying {
         /// Which.
         worker: WorkerId,
+    },
+    /// A running worker has reached a limit and is going to be replaced.
+    WorkerDue {
+        /// Which.
+        worker: WorkerId,
+        /// What limit.
+        why: Recycle,
+    },
+    /// A running worker showed no sign of life and gets SIGKILL.
+    WorkerBlocked {
+        /// Which.
+        worker: WorkerId,
+        /// For how long.
+        silent_ms: u64,
     },
     /// A worker was told to go.
     WorkerToldToGo {

@@ -45,6 +45,10 @@ pub struct Config {
     pub surge: Surge,
     /// Failed waves in a row after which a restart is given up.
     pub restart_attempts: u32,
+    /// After how long a worker is recycled; the first slot's, see [`spread`](super::spread). `None`: never.
+    pub max_lifetime_ms: Option<u64>,
+    /// How long a worker that sends heartbeats may be silent. `None`: nobody is watched.
+    pub heartbeat_ms: Option<u64>,
     /// Go on after a first start that failed `restart_attempts` times.
     pub keep_trying: bool,
 }
@@ -58,6 +62,8 @@ impl Default for Config {
             hook_timeout_ms: HOOK_TIMEOUT_MS,
             surge: Surge::Percent(25),
             restart_attempts: 3,
+            max_lifetime_ms: None,
+            heartbeat_ms: None,
             keep_trying: false,
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::action::Recycle;
 use super::worker::WorkerId;
 
 /// Identifies whoever asked for a restart, chosen by the shell.
@@ -47,6 +48,13 @@ pub enum Event {
         /// What.
         said: Said,
     },
+    /// A running worker has reached a limit that the shell or the worker itself watches.
+    RecycleDue {
+        /// Which.
+        worker: WorkerId,
+        /// What limit.
+        why: Recycle,
+    },
     /// The worker's connection ended.
     ConnectionEnded {
         /// Which.
@@ -74,6 +82,8 @@ pub enum Said {
     Leaving,
     /// It has drained and holds nothing any more.
     Disconnect,
+    /// It is alive.
+    Heartbeat,
 }
 
 /// A change of the size.

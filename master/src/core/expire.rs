@@ -32,7 +32,9 @@ impl Pool {
             State::Draining { terminate_at, kill_at, .. } => (terminate_at.map(|at| (at, "announced timeout")), Some((*kill_at, "kill timeout"))),
             State::Running { .. } | State::Lost | State::Killing => (None, None),
         };
-        reconnect.into_iter().chain(first).chain(second)
+        let old = self.lifetime_ends(worker).map(|at| (at, "maximum lifetime"));
+        let silent = self.silence_ends(worker).map(|at| (at, "heartbeat"));
+        reconnect.into_iter().chain(first).chain(second).chain(old).chain(silent)
     }
 
     pub(super) fn expire(&mut self, now: Time) {
@@ -43,6 +45,8 @@ impl Pool {
         self.settle(now);
         for id in self.ids() {
             self.expire_worker(now, id);
+            self.expire_lifetime(now, id);
+            self.expire_silence(now, id);
         }
     }
 
@@ -92,7 +96,9 @@ impl Pool {
         let Some(worker) = self.workers.get(&id).cloned() else { return };
         self.report(match why {
             Failure::Disconnected => Report::DisconnectedWhileStarting { worker: id },
-            Failure::Exited(_) | Failure::StartTimeout { .. } | Failure::Spawn(_) => Report::StartFailed { worker: id, why: why.clone() },
+            Failure::Exited(_) | Failure::StartTimeout { .. } | Failure::Spawn(_) | Failure::Blocked { .. } => {
+                Report::StartFailed { worker: id, why: why.clone() }
+            }
         });
         self.kill(id);
         self.worker_failed(now, &worker, why);

@@ -93,6 +93,11 @@ impl Registry {
         self.entries.get(key)
     }
 
+    /// Who holds a copy of a listener.
+    pub fn holders(&self, key: &str) -> impl Iterator<Item = WorkerId> {
+        self.entries.get(key).into_iter().flat_map(|entry| entry.holders.iter().copied())
+    }
+
     /// What `worker`'s request gets. A [`Resolution::Held`] is taken as handed over.
     pub fn resolve(&mut self, worker: WorkerId, request: &Listen) -> Resolution {
         if request.data.as_ref().is_some_and(|data| data.len() > DATA_MAX) {
@@ -163,14 +168,15 @@ impl Registry {
         if names.is_empty() { "none".into() } else { names.join(", ") }
     }
 
-    /// A configured listener at the same address serves a request for it, whatever its name; a nil host matches the only configured listener on its port.
+    /// The listener that is at this very address serves a request for it, whatever its name, also where it was asked for as port 0; a nil host matches the only configured listener on its port.
     fn key_for(&self, address: &Address, index: u32) -> Key {
-        let configured = || self.entries.iter().filter(|(_, entry)| entry.configured && entry.address.kind == address.kind);
-        let same = configured().find(|(_, entry)| {
+        let of_kind = || self.entries.iter().filter(|(_, entry)| entry.address.kind == address.kind);
+        let same = of_kind().filter(|_| address.port != Some(0)).find(|(_, entry)| {
             let there = &entry.address;
             (there.port, &there.path) == (address.port, &address.path) && any_host(there.host) == any_host(address.host) && there.ipv6_only == address.ipv6_only
         });
-        let mut on_port = configured().filter(|(_, entry)| address.kind != Kind::Unix && address.host.is_none() && entry.address.port == address.port);
+        let configured = of_kind().filter(|(_, entry)| entry.configured);
+        let mut on_port = configured.filter(|(_, entry)| address.kind != Kind::Unix && address.host.is_none() && entry.address.port == address.port);
         let only_one = match (on_port.next(), on_port.next()) {
             (Some(one), None) => Some(one),
             _ => None,

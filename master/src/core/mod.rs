@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - **starting**: ordered, and `listening` has not come. Ends by its start deadline.
-//! - **running**: said `listening`. May be *doomed*: outdated by a restart, or it asked to be replaced.
+//! - **running**: said `listening`. May be *doomed*: outdated by a restart, asked to be replaced, or due to be recycled.
 //! - **draining**: told to go, or leaving by itself. Ends by its kill deadline.
 //! - **lost**: its connection ended while the process lives. Replaced, then told to go by SIGTERM.
 //! - **killing**: got SIGKILL; only its exit is awaited.
@@ -25,14 +25,16 @@ mod expire;
 pub mod listeners;
 mod pool;
 mod reconcile;
+mod recycle;
 mod restart;
 mod said;
 mod time;
 mod worker;
 
-pub use action::{Action, Directory, EndOfRestart, Failure, Refusal, Report, Signal, WhyGo};
+pub use action::{Action, Directory, EndOfRestart, Failure, Recycle, Refusal, Report, Signal, WhyGo};
 pub use config::{Config, HOOK_TIMEOUT_MS, SIZE_MAX, Surge};
 pub use event::{Event, ExitStatus, Said, SizeChange, Ticket};
 pub use pool::{Phase, Pool};
+pub use recycle::spread;
 pub use time::Time;
 pub use worker::{GenerationId, State, Worker, WorkerId};

@@ -97,6 +97,7 @@ impl Pool {
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
             Event::WorkerConnected { worker } => self.worker_connected(now, worker),
             Event::WorkerSaid { worker, said } => self.worker_said(now, worker, said),
+            Event::RecycleDue { worker, why } => self.recycle_due(now, worker, why),
             Event::ConnectionEnded { worker } => self.connection_ended(now, worker),
             Event::WorkerExited { worker, status } => self.worker_exited(now, worker, status),
             Event::DeadlineReached => self.expire(now),
@@ -284,6 +285,7 @@ impl Pool {
         let margin = self.config.kill_timeout_ms - self.config.announced_ms();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.connected = true;
+        worker.heard_at = worker.heard_at.map(|_| now);
         worker.reconnect_by = None;
         if let State::Draining { why, terminate_at, kill_at } = &mut worker.state {
             // It was told to go when it could not hear it.

@@ -35,7 +35,7 @@ impl Pool {
 
     /// Whether it is one of those that should be there: live, and nothing is going to replace it.
     fn is_kept(&self, worker: &Worker) -> bool {
-        worker.is_live() && !worker.asked && !self.is_outdated(worker)
+        worker.is_live() && !worker.asked && !self.is_outdated(worker) && (worker.due.is_none() || self.recycling() != Some(worker.id))
     }
 
     /// Rule 9 and, before any worker has ever run, rule 10.
@@ -113,7 +113,12 @@ impl Pool {
             Some(target) => doomed.filter(|w| w.generation == target).min_by_key(|w| w.id),
             None => doomed.min_by_key(|w| (!self.has_successor(w), w.generation, w.id)),
         }?;
-        Some((worker.id, if self.is_outdated(worker) { WhyGo::Restart } else { WhyGo::Request }))
+        let why = match worker {
+            w if self.is_outdated(w) => WhyGo::Restart,
+            w if w.asked => WhyGo::Request,
+            _ => WhyGo::Recycle,
+        };
+        Some((worker.id, why))
     }
 
     fn has_successor(&self, old: &Worker) -> bool {
@@ -176,7 +181,18 @@ impl Pool {
             restart.begun = true;
         }
         let deadline = now.after(self.config.hook_timeout_ms.saturating_add(self.config.start_timeout_ms));
-        let worker = Worker { id, slot, generation, ordered_at: now, state: State::Starting { deadline }, connected: false, asked: false, reconnect_by: None };
+        let worker = Worker {
+            id,
+            slot,
+            generation,
+            ordered_at: now,
+            state: State::Starting { deadline },
+            connected: false,
+            asked: false,
+            due: None,
+            heard_at: None,
+            reconnect_by: None,
+        };
         self.workers.insert(id, worker);
         self.report(Report::CreatingWorker { worker: id, instead_of });
         self.order(Action::Spawn { worker: id, slot, generation, directory });

@@ -10,6 +10,7 @@ impl Pool {
     pub(super) fn worker_said(&mut self, now: Time, id: WorkerId, said: Said) {
         match said {
             Said::Listening => self.said_listening(now, id),
+            Said::Heartbeat => self.heard_from(now, id),
             Said::RequestRestart => self.said_request_restart(id),
             Said::Leaving => self.said_leaving(now, id),
             Said::Disconnect => self.said_disconnect(now, id),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::WhyGo;
+use super::action::{Recycle, WhyGo};
 use super::time::Time;
 
 /// Number of a worker: 1, 2, 3…, never reused.
@@ -28,12 +28,16 @@ pub struct Worker {
     pub connected: bool,
     /// It asked to be replaced.
     pub asked: bool,
+    /// It has reached a limit: since when, and what.
+    pub due: Option<(Time, Recycle)>,
+    /// When it last sent a heartbeat, from `listening` on. `None`: it sends none.
+    pub(super) heard_at: Option<Time>,
     /// Its connection ended; it has until then to come back.
     pub(super) reconnect_by: Option<Time>,
 }
 
 /// Where a worker is in its life.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// Ordered, not `listening` yet.
     Starting {

@@ -16,10 +16,21 @@ use tokio::io::unix::AsyncFd;
 use super::outbox::{Outbox, Refused};
 use super::peer::Peer;
 use super::readiness::{clear_if_empty, register};
+use super::token_bucket::TokenBucket;
 use crate::core::{Time, WorkerId};
 
 /// Bytes of one read, and with it the most that one peer gets done in a turn of the loop before the others have theirs.
 pub(super) const TURN_MAX: usize = 16 * 1024;
+
+/// Most messages that a peer may send at once: an application that reports every request it serves has such bursts, and they take the master some milliseconds.
+pub(super) const MESSAGES_BURST: u64 = 10_000;
+
+/// One more message for each of these intervals, in milliseconds: a thousand in a second for ever cost the master less than a hundredth of a processor.
+pub(super) const MESSAGE_INTERVAL_MS: u64 = 1;
+
+/// Most lines that what one peer says makes in the log at once, and the interval in milliseconds for each further one: chatter must not push out of the log what matters.
+const LINES_BURST: u64 = 200;
+const LINE_INTERVAL_MS: u64 = 50;
 
 /// Identifies a connection for as long as the master runs.
 pub(super) type ConnectionId = u64;
@@ -30,6 +41,10 @@ pub(super) struct Connection {
     socket: AsyncFd<OwnedFd>,
     decoder: FrameDecoder,
     outbox: Outbox,
+    messages: TokenBucket,
+    lines: TokenBucket,
+    /// Lines that were left out since the last one.
+    omitted: u64,
     pub(super) peer: Peer,
     pub(super) role: Role,
 }
@@ -66,6 +81,9 @@ pub(super) enum End {
     /// Descriptors came, where none belong.
     #[error("descriptors came where none belong")]
     Descriptors,
+    /// Too many messages came in too short a time.
+    #[error("too many messages: more than {MESSAGES_BURST} at once and {} a second", 1_000 / MESSAGE_INTERVAL_MS)]
+    Flood,
     /// The peer does not read.
     #[error(transparent)]
     Unread(#[from] Refused),
@@ -79,12 +97,23 @@ pub(super) enum End {
     },
 }
 
+/// How many lines were left out of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Omitted(u64);
+
+impl Omitted {
+    /// For the log, where there is something to tell.
+    pub(super) fn told(self) -> Option<u64> {
+        Some(self.0).filter(|lines| *lines > 0)
+    }
+}
+
 impl End {
     /// The code of the `error` message that the peer gets as last words, where it can still hear them.
     pub(super) fn code(&self) -> Option<&'static str> {
         match self {
             End::Closed | End::Cut | End::Failed(_) => None,
-            End::Unread(_) => Some(codes::LIMIT),
+            End::Unread(_) | End::Flood => Some(codes::LIMIT),
             End::Malformed(malformed) => Some(malformed.code()),
             End::Descriptors => Some(codes::BAD_DESCRIPTORS),
             End::Refused { code, .. } => Some(code),
@@ -97,7 +126,10 @@ impl Connection {
     pub(super) fn new(socket: OwnedFd, hello_by: Time) -> io::Result<Connection> {
         let peer = Peer::of(&socket)?;
         let socket = register(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Connection { socket, decoder: FrameDecoder::default(), outbox: Outbox::default(), peer, role: Role::Unknown { hello_by } })
+        let messages = TokenBucket::new(MESSAGES_BURST, MESSAGE_INTERVAL_MS);
+        let lines = TokenBucket::new(LINES_BURST, LINE_INTERVAL_MS);
+        let (decoder, outbox, role) = (FrameDecoder::default(), Outbox::default(), Role::Unknown { hello_by });
+        Ok(Connection { socket, decoder, outbox, messages, lines, omitted: 0, peer, role })
     }
 
     /// Until when it has to say hello, if it has not.
@@ -155,12 +187,22 @@ impl Connection {
         }
     }
 
-    /// The next message of what was read.
-    pub(super) fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, End> {
+    /// The next message of what was read by `now`.
+    pub(super) fn next<M: DeserializeOwned>(&mut self, now: Time) -> Result<Option<M>, End> {
         match self.decoder.next_frame()? {
+            Some(_) if !self.messages.take(now, 1) => Err(End::Flood),
             Some(body) => Ok(Some(codec::decode(body)?)),
             None => Ok(None),
         }
+    }
+
+    /// Whether what it said just now may have a line in the log, and how many had none since the last one that had.
+    pub(super) fn line(&mut self, now: Time) -> Option<Omitted> {
+        if self.lines.take(now, 1) {
+            return Some(Omitted(std::mem::take(&mut self.omitted)));
+        }
+        self.omitted = self.omitted.saturating_add(1);
+        None
     }
 
     /// Bytes that wait for the peer to read.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
+use dutch_master_protocol::control::{Accepted, Done, FromControl, MetricsText, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
+use dutch_master_protocol::limits::FRAME_MAX;
 use dutch_master_protocol::message::{ErrorMessage, codes};
 use serde::Serialize;
 
@@ -15,6 +16,9 @@ use crate::core::{self, EndOfRestart, GenerationId, SizeChange};
 
 /// Most bytes that wait for a subscriber, about a thousand events. One that does not read is cut: what it misses it would never know.
 const SUBSCRIBER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one part of the metrics: half a frame leaves room for the longest line.
+const METRICS_BYTES_MAX: usize = FRAME_MAX / 2;
 
 /// Who waits for what.
 #[derive(Debug, Default)]
@@ -126,11 +130,13 @@ impl EventLoop {
                 self.clients.subscribers.insert(id);
                 self.connection(id)?.send(&ToControl::Accepted(Accepted::default()))
             }
+            FromControl::Metrics(_) => self.send_metrics(id),
             FromControl::Unknown => self.connection(id)?.send(&error(codes::UNSUPPORTED, "this master does not offer that")),
         }
     }
 
     fn send_status(&mut self, id: ConnectionId) -> Result<(), End> {
+        self.check_sockets();
         let pool = self.pool_status();
         let workers: Vec<_> = self.pool.workers().map(|worker| self.worker_status(worker)).collect();
         let listeners: Vec<_> = self.listeners.status().collect();
@@ -138,6 +144,15 @@ impl EventLoop {
         connection.send(&ToControl::Pool(pool))?;
         workers.into_iter().try_for_each(|worker| connection.send(&ToControl::Worker(worker)))?;
         listeners.into_iter().try_for_each(|listener| connection.send(&ToControl::Listener(listener)))?;
+        connection.send(&done(Outcome::Done, None))
+    }
+
+    fn send_metrics(&mut self, id: ConnectionId) -> Result<(), End> {
+        let metrics = self.metrics();
+        let connection = self.connection(id)?;
+        for text in parts(&metrics) {
+            connection.send(&ToControl::MetricsText(MetricsText { text }))?;
+        }
         connection.send(&done(Outcome::Done, None))
     }
 
@@ -160,7 +175,7 @@ impl EventLoop {
             generation: self.pool.generation(),
             committed: self.pool.committed(),
             mixed: self.pool.is_mixed(),
-            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {why}")),
+            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {}", self.in_words(why))),
             restarts: self.pool.restarts_done(),
             command: shortened([worker].into_iter().chain(options.args.iter().cloned())),
             dir: self.directory_of(options).to_string_lossy().into_owned(),
@@ -197,12 +212,19 @@ impl EventLoop {
         }
     }
 
+    /// A restart was refused for a reason of its own.
+    pub(super) fn restart_impossible(&mut self, ticket: core::Ticket, why: &str) {
+        if self.clients.waiting.remove(&ticket).is_some() {
+            self.tell(ticket, &error("EINVAL", why));
+        }
+    }
+
     /// A restart ended.
     pub(super) fn restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
         let answer = match end {
             EndOfRestart::Done => done(Outcome::Done, None),
             EndOfRestart::Superseded { by } => ToControl::Done(Done { outcome: Outcome::Superseded, by: Some(*by), message: None }),
-            EndOfRestart::GivenUp { attempts, why } => done(Outcome::GivenUp, Some(format!("after {attempts} attempts: {why}"))),
+            EndOfRestart::GivenUp { attempts, why } => done(Outcome::GivenUp, Some(format!("after {attempts} attempts: {}", self.in_words(why)))),
             EndOfRestart::Stopped => done(Outcome::Stopped, None),
         };
         self.tell_and_forget(|wait| wait == Wait::Restart(Some(generation)), &answer);
@@ -269,6 +291,18 @@ impl EventLoop {
             self.end(id, &end);
         }
     }
+}
+
+/// Whole lines that fit into a frame.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        match parts.last_mut() {
+            Some(part) if part.len() + line.len() <= METRICS_BYTES_MAX => part.push_str(line),
+            Some(_) | None => parts.push(line.into()),
+        }
+    }
+    parts
 }
 
 fn done(outcome: Outcome, message: Option<String>) -> ToControl {

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::lock::{Lock, LockError};
 use super::readiness::{clear_if_empty, register};
+use super::remedy::remedy;
 use super::runtime_dir::{self, RuntimeDirError};
 use super::socket_file::SocketFile;
 
@@ -33,7 +34,7 @@ pub enum ControlSocketError {
         path: PathBuf,
     },
     /// It cannot be bound.
-    #[error("cannot listen on the control socket {}", path.display())]
+    #[error("cannot listen on the control socket {}: {source}{}", path.display(), remedy(source))]
     Bind {
         /// The path.
         path: PathBuf,
@@ -51,7 +52,7 @@ pub(super) struct ControlSocket {
     /// Taken when the loop begins to accept.
     listener: Option<OwnedFd>,
     /// Declared last: given up when the file has gone.
-    _locks: Vec<Lock>,
+    locks: Vec<Lock>,
 }
 
 impl ControlSocket {
@@ -69,15 +70,8 @@ impl ControlSocket {
             beside.push(".lock");
             locks.push(Lock::take(Path::new(&beside), &path)?);
         }
-        let bound = SocketFile::bind(&path, |socket, path| {
-            // Nobody can connect before it listens, so the mode comes in time.
-            std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            Ok(listen(socket, Backlog::MAXCONN)?)
-        });
-        match bound {
-            Ok((listener, file)) => Ok(ControlSocket { path, file, listener: Some(listener), _locks: locks }),
-            Err(source) => Err(ControlSocketError::Bind { path, source }),
-        }
+        let (listener, file) = bind(&path)?;
+        Ok(ControlSocket { path, file, listener: Some(listener), locks })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,10 +79,19 @@ impl ControlSocket {
     }
 
     /// The way in, for the loop.
-    pub(super) fn acceptor(&mut self) -> io::Result<Acceptor> {
+    pub(super) fn acceptor(mut self) -> io::Result<ControlAcceptor> {
         let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+        Ok(ControlAcceptor { acceptor: Acceptor::new(listener)?, socket: self })
     }
+}
+
+fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
+    let bound = SocketFile::bind(path, |socket, path| {
+        // Nobody can connect before it listens, so the mode comes in time.
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(listen(socket, Backlog::MAXCONN)?)
+    });
+    bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source })
 }
 
 impl Drop for ControlSocket {
@@ -104,6 +107,11 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
+    /// Of a socket that listens and never blocks.
+    pub(super) fn new(listener: OwnedFd) -> io::Result<Acceptor> {
+        Ok(Acceptor { listener: register(listener, Interest::READABLE)? })
+    }
+
     /// Ready when a connection waits.
     pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.listener.poll_read_ready(cx).map(drop)
@@ -118,6 +126,40 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Where workers and control clients come in.
+#[derive(Debug)]
+pub(super) struct ControlAcceptor {
+    acceptor: Acceptor,
+    socket: ControlSocket,
+}
+
+impl ControlAcceptor {
+    /// As [`Acceptor::poll_acceptable`].
+    pub(super) fn poll_acceptable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.acceptor.poll_acceptable(cx)
+    }
+
+    /// As [`Acceptor::accept`].
+    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        self.acceptor.accept()
+    }
+
+    pub(super) fn file(&self) -> &SocketFile {
+        &self.socket.file
+    }
+
+    /// Makes the socket again at its path, where it was removed, and its lock.
+    pub(super) fn restore(&mut self) -> Result<(), ControlSocketError> {
+        runtime_dir::prepare()?;
+        let ControlSocket { path, locks, .. } = &mut self.socket;
+        locks.iter_mut().try_for_each(|lock| lock.renew(path))?;
+        let (listener, file) = bind(path)?;
+        self.acceptor = Acceptor::new(listener).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
+        self.socket.file = file;
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::control_socket::ControlSocketError;
 use super::listeners::ListenError;
+use super::metrics::MetricsError;
 use super::program::ProgramError;
+use super::remedy::remedy;
 
 /// A start that cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +20,11 @@ pub enum StartError {
     /// The control socket cannot be had.
     #[error(transparent)]
     ControlSocket(#[from] ControlSocketError),
+    /// The metrics have no way out.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The pid file cannot be written.
-    #[error("cannot write the pid file {}", path.display())]
+    #[error("cannot write the pid file {}: {source}{}", path.display(), remedy(source))]
     PidFile {
         /// Which.
         path: PathBuf,
@@ -28,7 +33,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The system is too old, or too much is forbidden.
-    #[error("this system does not let the master {what}; Linux 5.4 or newer is needed")]
+    #[error("this system does not let the master {what}: {source}; Linux 5.4 or newer is needed, and a container must not forbid it")]
     System {
         /// What it has to do.
         what: &'static str,

@@ -11,18 +11,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tracing::warn;
 
+use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::control::Clients;
-use super::control_socket::Acceptor;
+use super::control_socket::ControlAcceptor;
 use super::hook::Hooks;
 use super::listeners::Listeners;
+use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
+use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Time, WorkerId};
 use crate::options::Options;
@@ -43,8 +47,13 @@ pub(super) struct EventLoop {
     /// Where the master was started, links and all.
     pub(super) here: PathBuf,
     pub(super) control_path: PathBuf,
-    pub(super) acceptor: Acceptor,
+    pub(super) acceptor: ControlAcceptor,
+    pub(super) control_upkeep: ControlUpkeep,
     pub(super) requests: Option<Receiver<Request>>,
+    pub(super) callbacks: Callbacks,
+    pub(super) evaluation: Evaluation,
+    /// As the embedding program said last.
+    pub(super) surroundings: Option<Surroundings>,
     pub(super) listeners: Listeners,
     pub(super) workers: Workers,
     pub(super) hooks: Hooks,
@@ -52,15 +61,21 @@ pub(super) struct EventLoop {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) last_connection: ConnectionId,
     pub(super) clients: Clients,
+    pub(super) counts: Counts,
+    /// Who wants to see them.
+    pub(super) metrics_askers: Askers,
     /// What the core has not been told yet.
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
+    /// The same in seconds since 1970.
+    pub(super) started_at_unix: f64,
     pub(super) accept_again_at: Option<Time>,
+    pub(super) look_at_memory_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
 /// Something to handle.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ready {
     Request(Request),
     RequestsEnded,
@@ -69,6 +84,9 @@ enum Ready {
     Sendable(ConnectionId),
     Exited(WorkerId),
     HookEnded,
+    SocketsChanged,
+    MetricsAsked(oneshot::Sender<String>),
+    Evaluated,
     Time,
 }
 
@@ -85,6 +103,9 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                if self.exit_code.is_some() {
+                    break;
+                }
             }
             // One that always has something to say must not keep the runtime from noticing the others.
             tokio::task::yield_now().await;
@@ -108,8 +129,11 @@ impl EventLoop {
             return;
         }
         while let Some(fact) = self.facts.pop_front() {
-            self.pool.handle(clock::now(), fact);
+            let now = clock::now();
+            self.counts.happened(now, &fact);
+            self.pool.handle(now, fact);
             while let Some(action) = self.pool.poll_action() {
+                self.counts.ordered(now, &action);
                 self.perform(action);
             }
         }
@@ -154,10 +178,15 @@ impl EventLoop {
             add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        add(self.listeners.watch().is_some_and(|watch| watch.poll_changed(cx).is_ready()), Ready::SocketsChanged);
+        add(self.evaluation.poll(cx).is_ready(), Ready::Evaluated);
         if let Some(requests) = &mut self.requests
             && let Poll::Ready(request) = requests.poll_recv(cx)
         {
             ready.push(request.map_or(Ready::RequestsEnded, Ready::Request));
+        }
+        if let Poll::Ready(asker) = self.metrics_askers.poll_next(cx) {
+            ready.push(Ready::MetricsAsked(asker));
         }
     }
 
@@ -170,6 +199,10 @@ impl EventLoop {
             Ready::Sendable(id) => self.flush(id),
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
+            Ready::SocketsChanged => self.sockets_changed(),
+            // One that has gone wants nothing any more.
+            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
     }
@@ -178,7 +211,10 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        [core, hello, self.hooks.deadline(), self.accept_again_at].into_iter().flatten().min()
+        [core, hello, self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -193,6 +229,7 @@ impl EventLoop {
             self.worker_exited(worker);
         }
         self.hook_ended();
+        self.evaluation_ended();
     }
 
     /// Handles the deadlines that have come.
@@ -201,6 +238,11 @@ impl EventLoop {
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.watch_memory(now);
+        if self.upkeep_deadline().is_some_and(|at| at <= now) {
+            self.check_sockets();
+        }
+        self.evaluation_expired(now);
         if self.pool.poll_deadline().is_some_and(|(at, _)| at <= now) {
             self.note(Event::DeadlineReached);
         }
@@ -234,6 +276,7 @@ impl EventLoop {
         if let Some(connection) = self.workers.get(id).and_then(|worker| worker.connection) {
             self.forget_connection(connection);
         }
+        self.check_sockets();
         self.listeners.worker_gone(id);
         self.note(Event::WorkerExited { worker: id, status });
     }

@@ -1,10 +1,11 @@
-//! The `before_fork` hook: one run before each spawn, one after the other, as a hook that changes the directory expects it.
+//! The `before_fork` hook, a command or a callback: one run before each spawn, one after the other, as a hook that changes the directory expects it.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use nix::sys::signal::Signal;
 
+use super::callbacks::{Pending, Surroundings};
 use super::process::Process;
 use crate::core::{Config, ExitStatus, Time, WorkerId};
 
@@ -23,8 +24,22 @@ pub(super) struct Hooks {
 #[derive(Debug)]
 struct Run {
     worker: WorkerId,
-    process: Process,
+    work: Work,
     deadline: Time,
+}
+
+/// What runs.
+#[derive(Debug)]
+pub(super) enum Work {
+    Command(Process),
+    Callback(Pending<Surroundings>),
+}
+
+/// How it ended by itself.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Command(ExitStatus),
+    Callback(Result<Surroundings, String>),
 }
 
 /// Lengthens the core's guard: it counts from the order on, and hooks run one at a time.
@@ -44,8 +59,8 @@ impl Hooks {
     }
 
     /// The worker's hook was started.
-    pub(super) fn started(&mut self, worker: WorkerId, process: Process, deadline: Time) {
-        self.running = Some(Run { worker, process, deadline });
+    pub(super) fn started(&mut self, worker: WorkerId, work: Work, deadline: Time) {
+        self.running = Some(Run { worker, work, deadline });
     }
 
     /// The worker is not wanted any more.
@@ -64,26 +79,45 @@ impl Hooks {
     }
 
     /// Ready when a hook has ended.
-    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let processes = self.running.iter().map(|run| &run.process).chain(&self.killed);
+    pub(super) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let running = self.running.as_mut().is_some_and(|run| match &mut run.work {
+            Work::Command(process) => process.poll_exit(cx).is_ready(),
+            Work::Callback(pending) => pending.poll(cx).is_ready(),
+        });
         // All of them, so that each knows whom to wake.
-        let ended = processes.filter(|process| process.poll_exit(cx).is_ready()).count();
-        if ended > 0 { Poll::Ready(()) } else { Poll::Pending }
+        let killed = self.killed.iter().filter(|process| process.poll_exit(cx).is_ready()).count();
+        if running || killed > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Reaps what has ended. Returns the hook that ended by itself.
-    pub(super) fn reap(&mut self) -> Option<(WorkerId, ExitStatus)> {
+    pub(super) fn reap(&mut self) -> Option<(WorkerId, Outcome)> {
         for process in self.killed.extract_if(.., |process| process.has_exited()) {
             process.reap();
         }
-        let run = self.running.take_if(|run| run.process.has_exited())?;
-        Some((run.worker, run.process.reap()))
+        let run = self.running.take_if(|run| match &mut run.work {
+            Work::Command(process) => process.has_exited(),
+            Work::Callback(pending) => pending.has_ended(),
+        })?;
+        Some((run.worker, run.work.outcome()))
     }
 
     fn kill_if(&mut self, condition: impl Fn(&Run) -> bool) -> Option<WorkerId> {
         let run = self.running.take_if(|run| condition(run))?;
-        run.process.signal_group(Signal::SIGKILL);
-        self.killed.push(run.process);
+        // The answer of a callback that comes later finds nobody.
+        if let Work::Command(process) = run.work {
+            process.signal_group(Signal::SIGKILL);
+            self.killed.push(process);
+        }
         Some(run.worker)
+    }
+}
+
+impl Work {
+    /// It must have ended.
+    fn outcome(self) -> Outcome {
+        match self {
+            Work::Command(process) => Outcome::Command(process.reap()),
+            Work::Callback(pending) => Outcome::Callback(pending.answer()),
+        }
     }
 }

@@ -2,29 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dutch_master_protocol::control::ListenerStatus;
 use dutch_master_protocol::message::{Address, ErrorMessage, Kind, Listen, Listener, codes};
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, sockopt};
 use tracing::debug;
 
+use super::listening_socket::ListeningSocket;
 use super::port_holder;
-use super::socket_file::SocketFile;
-use crate::core::WorkerId;
+use super::remedy::remedy;
+use super::upkeep::{Finding, Held};
+use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
+use crate::core::{Time, WorkerId};
 use crate::options::ListenSpec;
 
 /// Longest name of a listener in bytes: all names together are sent to every worker in one frame.
 const NAME_MAX: usize = 128;
 
+/// How often it is looked up who has an address that workers ask for: it takes milliseconds, and a worker may ask again and again.
+const HOLDER_SEARCHES_MAX: u32 = 8;
+
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}{remedy}")]
+#[error("cannot listen on {address}: {source}{remedy}")]
 pub struct ListenError {
     address: String,
     remedy: String,
@@ -36,17 +40,12 @@ pub struct ListenError {
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     registry: Registry,
-    sockets: BTreeMap<Key, Socket>,
+    sockets: BTreeMap<Key, Held>,
+    watch: Option<Watch>,
     names: Vec<String>,
     are_closed: bool,
-}
-
-#[derive(Debug)]
-struct Socket {
-    fd: Arc<OwnedFd>,
-    /// Length of the accept queue; none for datagrams.
-    backlog: Option<u32>,
-    file: Option<SocketFile>,
+    /// How often it was looked up who has an address, since a worker served last.
+    holder_searches: u32,
 }
 
 /// What a request gets.
@@ -68,10 +67,10 @@ impl Listeners {
         if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
-        let (socket, address) = Socket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
-        let key = self.registry.configured(spec.name.clone(), &spec.address, address);
+        let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
+        let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.names.extend(spec.name.clone());
-        self.sockets.insert(key, socket);
+        self.hold(key, socket);
         Ok(())
     }
 
@@ -89,23 +88,28 @@ impl Listeners {
         let key = match self.registry.resolve(worker, request) {
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
-            Resolution::Bind { key, address, backlog } => match Socket::bind(&address, backlog) {
-                Ok((socket, real)) => {
-                    self.registry.bound(worker, key.clone(), real, request.data.clone());
-                    self.sockets.insert(key.clone(), socket);
+            Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
+                Ok(socket) => {
+                    self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
+                    self.hold(key.clone(), socket);
                     key
                 }
                 Err(error) => {
                     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    return refused(&format!("{name:?}"), format!("cannot listen on {}: {error}", in_words(&address)));
+                    self.holder_searches = self.holder_searches.saturating_add(1);
+                    let message = match self.holder_searches {
+                        ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                        _ => format!("cannot listen on {}: {error}", in_words(&address)),
+                    };
+                    return refused(&format!("{name:?}"), message);
                 }
             },
         };
         match (self.registry.get(&key), self.sockets.get(&key)) {
-            (Some(entry), Some(socket)) => {
+            (Some(entry), Some(held)) => {
                 let listener =
                     Listener { seq: request.seq, key, name: entry.name.clone(), data: entry.data.clone(), address: Some(entry.address.clone()), fds: 1 };
-                Answer::HandedOver(listener, socket.fd.clone())
+                Answer::HandedOver(listener, held.socket.fd().clone())
             }
             _ => refused(codes::UNEXPECTED, format!("the master has lost its socket for {key}")),
         }
@@ -122,17 +126,20 @@ impl Listeners {
     }
 
     /// A worker serves. It may have called `listen` again on its copies, which sets the queue length of everybody's: set it back.
-    pub(super) fn worker_serves(&self) {
-        for socket in self.sockets.values() {
-            let _ = socket.listen();
+    pub(super) fn worker_serves(&mut self) {
+        self.holder_searches = 0;
+        // One that was shut down is not to be revived on the way: whoever holds it would not be told.
+        for held in self.sockets.values().filter(|held| held.socket.damage().is_none()) {
+            let _ = held.socket.listen();
         }
     }
 
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
         for key in self.registry.restart_completed() {
-            if let Some(socket) = self.sockets.remove(&key) {
-                socket.close();
+            if let Some(held) = self.sockets.remove(&key) {
+                self.watch.iter().for_each(|watch| watch.remove(&held.socket));
+                held.socket.close();
                 debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
             }
         }
@@ -141,13 +148,43 @@ impl Listeners {
     /// The pool stops: nothing is accepted any more but by the workers that still go.
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
-        std::mem::take(&mut self.sockets).into_values().for_each(Socket::close);
+        std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
+    }
+
+    /// From now on it is noticed when somebody breaks one.
+    pub(super) fn watch_by(&mut self, watch: Watch) {
+        self.sockets.values().for_each(|held| watch.add(&held.socket));
+        self.watch = Some(watch);
+    }
+
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
+    fn hold(&mut self, key: Key, socket: ListeningSocket) {
+        self.watch.iter().for_each(|watch| watch.add(&socket));
+        self.sockets.insert(key, Held::new(socket));
+    }
+
+    /// Looks at each socket, which all workers can change, and puts right what is wrong.
+    pub(super) fn check(&mut self, now: Time) -> Vec<Finding> {
+        let Listeners { registry, sockets, watch, .. } = self;
+        let put_right = |(key, held): (&Key, &mut Held)| {
+            let name = format!("{key} ({})", in_words(held.socket.address()));
+            held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect())
+        };
+        sockets.iter_mut().flat_map(put_right).collect()
+    }
+
+    /// When one that is broken may be repaired.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.sockets.values().filter_map(Held::repair_at).min()
     }
 
     /// For `status`.
     pub(super) fn status(&self) -> impl Iterator<Item = ListenerStatus> {
         self.registry.iter().map(|(key, entry)| {
-            let queue = self.sockets.get(key).filter(|_| entry.address.kind == Kind::Tcp).and_then(|socket| accept_queue(&socket.fd));
+            let queue = self.sockets.get(key).and_then(|held| held.socket.accept_queue());
             ListenerStatus {
                 key: key.clone(),
                 name: entry.name.clone(),
@@ -160,100 +197,18 @@ impl Listeners {
     }
 }
 
-impl Socket {
-    /// Binds and listens. Returns where it really is.
-    fn bind(address: &Address, backlog: u32) -> io::Result<(Socket, Address)> {
-        let (socket, real) = match (address.kind, &address.path) {
-            (Kind::Unix, Some(path)) => {
-                let (fd, file) = SocketFile::bind(Path::new(path), |fd, _| listen(fd, backlog))?;
-                (Socket { fd: Arc::new(fd), backlog: Some(backlog), file: Some(file) }, address.clone())
-            }
-            (Kind::Unix, None) => return Err(Errno::EINVAL.into()),
-            (Kind::Tcp | Kind::Udp, _) => {
-                let fd = bind_ip(address)?;
-                let real = real_address(&fd, address)?;
-                (Socket { fd: Arc::new(fd), backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None }, real)
-            }
-        };
-        socket.listen()?;
-        Ok((socket, real))
-    }
-
-    fn listen(&self) -> io::Result<()> {
-        self.backlog.map_or(Ok(()), |backlog| listen(&self.fd, backlog))
-    }
-
-    fn close(self) {
-        if let Some(file) = &self.file {
-            file.remove();
-        }
-    }
-}
-
-fn listen(fd: &impl AsFd, backlog: u32) -> io::Result<()> {
-    // What is longer than the system's limit is cut by it anyway.
-    let backlog = i32::try_from(backlog).ok().and_then(|backlog| Backlog::new(backlog).ok()).unwrap_or(Backlog::MAXCONN);
-    Ok(socket::listen(fd, backlog)?)
-}
-
-/// No host means every address: both families through one socket where the system has IPv6, else IPv4 alone.
-fn bind_ip(address: &Address) -> nix::Result<OwnedFd> {
-    match address.host {
-        Some(host) => bind_host(address, host),
-        None => match bind_host(address, Ipv6Addr::UNSPECIFIED.into()) {
-            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if !address.ipv6_only => bind_host(address, Ipv4Addr::UNSPECIFIED.into()),
-            outcome => outcome,
-        },
-    }
-}
-
-fn bind_host(address: &Address, host: IpAddr) -> nix::Result<OwnedFd> {
-    let family = if host.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let kind = if address.kind == Kind::Udp { SockType::Datagram } else { SockType::Stream };
-    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    if address.kind == Kind::Tcp {
-        // A port whose old connections linger can be had again. For datagrams it would mean sharing a port with strangers.
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    }
-    if host.is_ipv6() {
-        setsockopt(&fd, sockopt::Ipv6V6Only, &address.ipv6_only)?;
-    }
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(host, address.port.unwrap_or(0))))?;
-    Ok(fd)
-}
-
-fn real_address(fd: &OwnedFd, asked_for: &Address) -> nix::Result<Address> {
-    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
-    let v4 = name.as_sockaddr_in().map(|name| (IpAddr::V4(name.ip()), name.port()));
-    let (host, port) = v4.or_else(|| name.as_sockaddr_in6().map(|name| (IpAddr::V6(name.ip()), name.port()))).ok_or(Errno::EAFNOSUPPORT)?;
-    Ok(Address { host: Some(host), port: Some(port), ..asked_for.clone() })
-}
-
-/// How many connections wait to be accepted, and how many may.
-#[allow(unsafe_code)]
-fn accept_queue(fd: &impl AsRawFd) -> Option<(u32, u32)> {
-    use nix::libc;
-    // SAFETY: a struct of plain integers, for which zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
-    // SAFETY: both pointers are valid for this call, and `length` says how much the kernel may write.
-    let outcome = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
-    // For a listening socket the kernel puts the two lengths into these fields.
-    (outcome == 0).then_some((info.tcpi_unacked, info.tcpi_sacked))
-}
-
 impl ListenError {
-    fn of(address: &Address, source: io::Error) -> ListenError {
+    pub(super) fn of(address: &Address, source: io::Error) -> ListenError {
         let port = address.port.unwrap_or(0);
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
-                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => ": an earlier --listen has taken it".into(),
-                Some(holder) => format!(": {holder} does; stop it or choose another address"),
-                None => "; stop what does, or choose another address".into(),
+                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => "; an earlier --listen has taken it".into(),
+                Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
+                None => "; stop what has it, or choose another address".into(),
             },
             Some(Errno::EACCES) if (1..1024).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),
-            Some(Errno::ENOENT) => "; its directory does not exist".into(),
+            Some(_) if address.path.is_some() => remedy(&source).into(),
             Some(_) | None => String::new(),
         };
         ListenError { address: in_words(address), remedy, source }
@@ -261,7 +216,7 @@ impl ListenError {
 }
 
 /// An address for people.
-fn in_words(address: &Address) -> String {
+pub(super) fn in_words(address: &Address) -> String {
     let port = address.port.unwrap_or(0);
     let place = match (&address.path, address.host) {
         (Some(path), _) => return format!("unix:{path}"),
@@ -273,7 +228,7 @@ fn in_words(address: &Address) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     use super::*;
 
@@ -342,10 +297,11 @@ mod tests {
     fn a_worker_that_changes_the_queue_length_changes_it_for_a_moment_only() {
         let mut listeners = Listeners::default();
         let (_, fd) = handed_over(listeners.answer(1, &Listen { backlog: Some(17), ..asks_for(Address::tcp(None, 0)) }));
-        listen(&fd, 3).unwrap();
-        assert_eq!(accept_queue(&fd).unwrap().1, 3);
+        nix::sys::socket::listen(&fd, nix::sys::socket::Backlog::new(3).unwrap()).unwrap();
+        let backlog = |listeners: &Listeners| listeners.status().next().unwrap().backlog;
+        assert_eq!(backlog(&listeners), Some(3));
         listeners.worker_serves();
-        assert_eq!(accept_queue(&fd).unwrap().1, 17);
+        assert_eq!(backlog(&listeners), Some(17));
     }
 
     #[test]

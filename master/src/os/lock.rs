@@ -10,6 +10,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NOFOLLOW;
 
+use super::remedy::remedy;
+
 /// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -45,7 +47,7 @@ pub enum LockError {
         holder: Option<u32>,
     },
     /// The file cannot be opened or locked.
-    #[error("cannot lock {}", path.display())]
+    #[error("cannot write the lock file {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -82,6 +84,20 @@ impl Lock {
 
     /// Takes the lock if nobody has it.
     pub(super) fn try_take(path: &Path) -> Result<Lock, LockError> {
+        Ok(Lock { file: Lock::open(path)?, path: path.into() })
+    }
+
+    /// Takes it again if its file was removed: then nobody else would find it taken.
+    pub(super) fn renew(&mut self, socket: &Path) -> Result<(), LockError> {
+        let failed = |source| LockError::Io { path: self.path.clone(), source };
+        if is_at(&self.file, &self.path).map_err(failed)? {
+            return Ok(());
+        }
+        self.file = Lock::open(&self.path)?;
+        self.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: self.path.clone(), source })
+    }
+
+    fn open(path: &Path) -> Result<Flock<File>, LockError> {
         let failed = |source| LockError::Io { path: path.into(), source };
         loop {
             let file =
@@ -95,7 +111,7 @@ impl Lock {
             };
             // A predecessor may have removed the file between our opening and our locking it: then ours is no file that anybody else would find.
             if is_at(&file, path).map_err(failed)? {
-                return Ok(Lock { file, path: path.into() });
+                return Ok(file);
             }
         }
     }
@@ -111,7 +127,10 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Another's is left alone.
+        if is_at(&self.file, &self.path).unwrap_or(false) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -152,6 +171,22 @@ mod tests {
         drop(lock);
         assert!(!path.exists());
         drop(Lock::take(&path, Path::new("/run/b.sock")).unwrap());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_taken_again_unless_another_has_it() {
+        let path = path("renew");
+        let mut lock = Lock::take(&path, Path::new("/run/a.sock")).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        lock.renew(Path::new("/run/a.sock")).unwrap();
+        assert!(matches!(Lock::try_take(&path), Err(LockError::Held { .. })));
+        assert_eq!(read_holder(&path).unwrap().socket, Path::new("/run/a.sock"));
+        std::fs::remove_file(&path).unwrap();
+        let other = Lock::take(&path, Path::new("/run/b.sock")).unwrap();
+        assert!(matches!(lock.renew(Path::new("/run/a.sock")), Err(LockError::Held { .. })));
+        drop(lock);
+        assert!(path.exists(), "the other's file is left alone");
+        drop(other);
     }
 
     #[test]

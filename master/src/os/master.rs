@@ -10,6 +10,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info};
 
+use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
 use super::control::Clients;
 use super::control_socket::ControlSocket;
@@ -17,6 +18,7 @@ use super::error::StartError;
 use super::event_loop::EventLoop;
 use super::hook::{Hooks, with_room_for_a_queue};
 use super::listeners::Listeners;
+use super::metrics::{self, Counts, Outlet};
 use super::node;
 use super::orders::evaluate;
 use super::pid_file::PidFile;
@@ -25,6 +27,7 @@ use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
+use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
 use crate::options::Options;
@@ -33,10 +36,12 @@ use crate::options::Options;
 #[derive(Debug)]
 pub struct Master {
     options: Options,
+    callbacks: Callbacks,
     name: String,
     here: PathBuf,
     read_again: Option<ReadAgain>,
     listeners: Listeners,
+    metrics: Option<Outlet>,
     _pid_file: Option<PidFile>,
     control_socket: ControlSocket,
 }
@@ -47,16 +52,25 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare(options: Options) -> Result<Master, StartError> {
-        let (here, name) = check(&options)?;
+        Master::prepare_with(options, Callbacks::default())
+    }
+
+    /// The same for a program that wants to be asked.
+    ///
+    /// # Errors
+    /// [`StartError`]: everything that can be seen before a worker is spawned.
+    pub fn prepare_with(options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
+        let (here, name) = check(&options, callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
         let mut listeners = Listeners::default();
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
+        let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, name, here, read_again: None, listeners, _pid_file: pid_file, control_socket })
+        Ok(Master { options, callbacks, name, here, read_again: None, listeners, metrics, _pid_file: pid_file, control_socket })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -64,7 +78,7 @@ impl Master {
     /// # Errors
     /// [`StartError`]: what a start would end with.
     pub fn check(options: &Options) -> Result<(), StartError> {
-        check(options).map(drop)
+        check(options, false).map(drop)
     }
 
     /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
@@ -84,7 +98,8 @@ impl Master {
     }
 
     /// Starts the workers and keeps them until a stop is asked for. Returns the exit code. To be awaited on a current-thread runtime with I/O and time enabled, from the thread that stays.
-    pub async fn run(mut self, requests: Receiver<Request>) -> u8 {
+    pub async fn run(mut self, mut requests: Receiver<Request>) -> u8 {
+        let control_path = self.control_socket.path().to_path_buf();
         let acceptor = match self.control_socket.acceptor() {
             Ok(acceptor) => acceptor,
             Err(reason) => {
@@ -92,16 +107,31 @@ impl Master {
                 return 1;
             }
         };
-        let size = evaluate(self.options.num_workers);
+        let (mut metrics_out, metrics_askers) = match self.metrics.take().map(Outlet::open).transpose() {
+            Ok(metrics) => metrics.unwrap_or_default(),
+            Err(reason) => {
+                error!(%reason, "Cannot serve metrics");
+                return 1;
+            }
+        };
+        let (size, surroundings) = match callbacks::first(&mut self.callbacks, &mut requests).await {
+            Ok(Some(evaluated)) => (evaluated.num_workers, Some(evaluated.surroundings)),
+            Ok(None) => (evaluate(self.options.num_workers), None),
+            Err(code) => return code,
+        };
         info!(numWorkers = size, "Starting cluster");
         let mut event_loop = EventLoop {
             pool: Pool::new(with_room_for_a_queue(self.options.core()), size),
             name: std::mem::take(&mut self.name),
             here: std::mem::take(&mut self.here),
             read_again: self.read_again.take(),
-            control_path: self.control_socket.path().to_path_buf(),
+            control_path,
             acceptor,
+            control_upkeep: ControlUpkeep::default(),
             requests: Some(requests),
+            callbacks: std::mem::take(&mut self.callbacks),
+            evaluation: Evaluation::default(),
+            surroundings,
             listeners: std::mem::take(&mut self.listeners),
             workers: Workers::default(),
             hooks: Hooks::default(),
@@ -109,23 +139,29 @@ impl Master {
             connections: BTreeMap::new(),
             last_connection: 0,
             clients: Clients::default(),
+            counts: Counts::default(),
+            metrics_askers,
             facts: VecDeque::new(),
             started_at: clock::now(),
+            started_at_unix: metrics::unix_time(),
             accept_again_at: None,
+            look_at_memory_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };
+        event_loop.begin_watch();
         let code = event_loop.run().await;
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
-        // The name is given up before the connections end: whoever waits for their end finds it free.
-        drop(self);
+        // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
+        metrics_out.shutdown().await;
+        drop(self._pid_file);
         drop(event_loop);
         code
     }
 }
 
 /// Where it would run, and under which name.
-fn check(options: &Options) -> Result<(PathBuf, String), StartError> {
+fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), StartError> {
     check_system()?;
     let here = working_directory();
     let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
@@ -133,7 +169,7 @@ fn check(options: &Options) -> Result<(PathBuf, String), StartError> {
     if !is_name(&name) {
         return Err(StartError::Name { name });
     }
-    check_worker(options, &directory)?;
+    check_worker(options, &directory, has_callback)?;
     Ok((here, name))
 }
 
@@ -157,10 +193,10 @@ fn let_children_be_reaped() {
 }
 
 /// A hook may still have to make what is missing; then only its outcome counts.
-fn check_worker(options: &Options, directory: &Path) -> Result<(), StartError> {
+pub(super) fn check_worker(options: &Options, directory: &Path, has_callback: bool) -> Result<(), StartError> {
     let environment = snapshots::environment(std::env::vars_os(), &options.env);
     let directory = snapshots::resolve(directory)?;
-    if options.before_fork.is_some() {
+    if has_callback || options.before_fork.is_some() {
         return Ok(());
     }
     let program = Program::find(options, &directory, &environment)?;

@@ -1,8 +1,9 @@
 //! Everything that touches the system: processes, descriptors, sockets, files, time. It carries out what `core` orders and tells it what happened; it decides nothing.
 //!
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
-//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed. `master` is what happens before and after.
+//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
+mod callbacks;
 mod clock;
 mod connection;
 mod control;
@@ -13,8 +14,11 @@ mod hearing;
 mod hook;
 mod launch;
 mod listeners;
+mod listening_socket;
 mod lock;
 mod master;
+mod memory_watch;
+mod metrics;
 mod node;
 mod orders;
 mod outbox;
@@ -25,15 +29,23 @@ mod process;
 mod program;
 mod readiness;
 mod reload;
+mod remedy;
 mod report;
 mod request;
 pub mod runtime_dir;
 mod snapshots;
 mod socket_file;
 mod spawn;
+mod token_bucket;
+pub mod trial;
+mod upkeep;
+mod watch;
 mod workers;
 
+pub use callbacks::{Answer, Callbacks, Evaluated, Surroundings};
 pub use error::StartError;
 pub use master::{Master, working_directory};
 pub use reload::{FIXED_KEYS, Reread};
+pub use remedy::remedy;
+pub use report::LIFECYCLE;
 pub use request::Request;

@@ -4,8 +4,10 @@ use dutch_master_protocol::message::{Disconnect, DisconnectReason, FromMaster};
 use nix::sys::signal::Signal as Number;
 use tracing::{debug, warn};
 
+use super::callbacks::ask;
 use super::clock;
 use super::event_loop::EventLoop;
+use super::hook::{Outcome, Work};
 use super::program::Program;
 use super::request::Request;
 use super::spawn::{self, Identity};
@@ -22,7 +24,8 @@ impl EventLoop {
         match action {
             Action::TakeSnapshot { generation } => {
                 let has_workers = |other| self.workers.iter().any(|(_, worker)| worker.generation == other);
-                self.snapshots.take(generation, self.options.clone(), self.directory_of(&self.options), has_workers);
+                let environment = self.environment_of(&self.options);
+                self.snapshots.take(generation, self.options.clone(), environment, self.directory_of(&self.options), has_workers);
             }
             Action::Spawn { worker, slot, generation, directory } => self.order_worker(worker, slot, generation, directory),
             Action::Disconnect { worker, reason, timeout_ms } => self.disconnect(worker, reason, timeout_ms),
@@ -41,13 +44,20 @@ impl EventLoop {
             Request::Reload { signal } => drop(self.request_reload(NOBODY, signal.as_deref())),
             Request::Stop { signal } => self.request_stop(signal.as_deref()),
             Request::Scale { change } => self.request_scale(None, change),
+            Request::Abandon => self.abandon(),
         }
     }
 
     pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
         self.report_request("Restart requested", signal);
+        if !self.evaluate_first(ticket) {
+            self.begin_restart(ticket, evaluate(self.options.num_workers));
+        }
+    }
+
+    /// The size is known.
+    pub(super) fn begin_restart(&mut self, ticket: Ticket, size: u32) {
         self.apply_policies(&self.options.clone());
-        let size = evaluate(self.options.num_workers);
         self.note(Event::RestartRequested { ticket, size });
     }
 
@@ -66,9 +76,22 @@ impl EventLoop {
             Ok(token) => token,
             Err(error) => return self.note(Event::SpawnFailed { worker: id, reason: format!("no random bytes for a token: {error}") }),
         };
-        let worker = Worker { slot, generation, directory, token, stage: Stage::Hook, pid: None, connection: None, sdk: None, predecessors: 0, has_run: false };
+        let worker = Worker {
+            slot,
+            generation,
+            directory,
+            token,
+            stage: Stage::Hook,
+            pid: None,
+            connection: None,
+            sdk: None,
+            predecessors: 0,
+            has_run: false,
+            is_cut: false,
+            is_unfit: false,
+        };
         self.workers.insert(id, worker);
-        if self.options_of(generation).before_fork.is_some() {
+        if self.callbacks.before_fork.is_some() || self.options_of(generation).before_fork.is_some() {
             self.hooks.enqueue(id);
             self.start_hooks();
         } else {
@@ -86,19 +109,28 @@ impl EventLoop {
 
     fn start_hook(&mut self, id: WorkerId) -> Result<(), String> {
         let Some(worker) = self.workers.get(id) else { return Ok(()) };
+        if let Some(callback) = &mut self.callbacks.before_fork {
+            self.hooks.started(id, Work::Callback(ask(callback)), clock::now().after(HOOK_TIMEOUT_MS));
+            return Ok(());
+        }
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         let snapshot = self.snapshots.get(worker.generation);
         let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
         let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", &error))?;
-        self.hooks.started(id, process, clock::now().after(HOOK_TIMEOUT_MS));
+        self.hooks.started(id, Work::Command(process), clock::now().after(HOOK_TIMEOUT_MS));
         Ok(())
     }
 
     /// A hook has ended, by itself or killed.
     pub(super) fn hook_ended(&mut self) {
         match self.hooks.reap() {
-            Some((worker, ExitStatus::Code(0))) => self.launch(worker),
-            Some((worker, status)) => self.give_up_spawn(worker, format!("before_fork {status}")),
+            Some((worker, Outcome::Command(ExitStatus::Code(0)))) => self.launch(worker),
+            Some((worker, Outcome::Command(status))) => self.give_up_spawn(worker, format!("before_fork {status}")),
+            Some((worker, Outcome::Callback(Ok(surroundings)))) => {
+                self.moved(worker, surroundings);
+                self.launch(worker);
+            }
+            Some((worker, Outcome::Callback(Err(reason)))) => self.give_up_spawn(worker, reason),
             None => {}
         }
         self.start_hooks();
@@ -119,6 +151,8 @@ impl EventLoop {
     }
 
     fn try_launch(&mut self, id: WorkerId) -> Result<(), String> {
+        // It has to find the control socket, and is to get listeners that serve.
+        self.check_sockets();
         let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         if let Some(gone) = place.instead_of {
@@ -139,6 +173,15 @@ impl EventLoop {
             worker.stage = Stage::Gone;
         }
         self.note(Event::SpawnFailed { worker: id, reason });
+    }
+
+    /// The embedding program ends, and cannot wait.
+    fn abandon(&mut self) {
+        let alive: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.process().is_some()).map(|(id, _)| id).collect();
+        for worker in alive {
+            self.signal(worker, Signal::Terminate);
+        }
+        self.exit_code = Some(1);
     }
 
     fn disconnect(&mut self, id: WorkerId, reason: DisconnectReason, timeout_ms: u64) {
@@ -180,12 +223,15 @@ pub(super) fn evaluate(num_workers: NumWorkers) -> u32 {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line, each told once.
 pub(super) fn in_full(error: impl std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        line = format!("{line}: {cause}");
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
         source = cause.source();
     }
     line

@@ -16,8 +16,9 @@ impl PidFile {
         let content = format!("{}\n", std::process::id());
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
-        std::fs::write(&new, &content)?;
-        std::fs::rename(&new, path)?;
+        let written = std::fs::write(&new, &content).and_then(|()| std::fs::rename(&new, path));
+        // Neither a full disk nor a directory of that name leaves anything behind.
+        written.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
         Ok(PidFile { path: std::path::absolute(path)?, content })
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The directory is not there.
-    #[error("cannot use the directory {}", path.display())]
+    #[error("cannot use the directory {}: {source}; name another by --dir, or make it", path.display())]
     Directory {
         /// Which.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum ProgramError {
         generation: crate::core::GenerationId,
     },
     /// There is no such file.
-    #[error("the worker {} is not in {}", worker.display(), directory.display())]
+    #[error("the worker {} is not in {}; correct its name, or name its directory by --dir", worker.display(), directory.display())]
     NoSuchFile {
         /// As given.
         worker: PathBuf,
@@ -49,7 +49,7 @@ pub enum ProgramError {
         directory: PathBuf,
     },
     /// It is neither in the directory nor in PATH.
-    #[error("the worker {} is neither in {} nor in PATH", worker.display(), directory.display())]
+    #[error("the worker {} is neither in {} nor in PATH; correct its name, or give its path", worker.display(), directory.display())]
     NotFound {
         /// As given.
         worker: PathBuf,
@@ -63,7 +63,7 @@ pub enum ProgramError {
         path: PathBuf,
     },
     /// It cannot be read.
-    #[error("the worker {} is no file that can be read", path.display())]
+    #[error("the worker {} is no file that this user can read; `chmod +r` makes it so", path.display())]
     NotReadable {
         /// Which.
         path: PathBuf,
@@ -76,19 +76,33 @@ pub enum ProgramError {
 impl Program {
     /// Finds what `options` ask for, as seen from `directory`.
     pub(super) fn find(options: &Options, directory: &Path, environment: &Environment) -> Result<Program, ProgramError> {
+        let program = Program::find_worker(options, directory, environment)?;
+        Ok(match &options.adapt {
+            Some(when) => program.adapted(when),
+            None => program,
+        })
+    }
+
+    /// This program as a worker that runs the other one.
+    fn adapted(self, when: &str) -> Program {
+        let path = std::env::current_exe().unwrap_or_else(|_| "dutch-master".into());
+        let before = ["adapt", "--ready-on", when, "--"].map(OsString::from);
+        let args = before.into_iter().chain([self.path.into_os_string()]).chain(self.args).collect();
+        Program { path, args, is_node: false }
+    }
+
+    fn find_worker(options: &Options, directory: &Path, environment: &Environment) -> Result<Program, ProgramError> {
         let worker = &options.worker;
         let here = directory.join(worker);
         let args = options.args.iter().map(OsString::from);
         let search_path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(USUAL_PATH), OsString::as_os_str);
-        if is_script(worker) {
+        if options.node.is_some() || is_script(worker) {
             return match () {
+                // The one that was named looks for the module itself, as `require` does.
+                () if options.node.is_some() && is_module(&here) => Program::of_node(options, here, options.node.clone(), args),
                 () if !here.exists() => Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() }),
                 () if !here.is_file() || access(&here, AccessFlags::R_OK).is_err() => Err(ProgramError::NotReadable { path: here }),
-                () => {
-                    let runner = node::find(options, &here, &find_in(search_path, directory, OsStr::new("node")))?;
-                    let args = runner.args.into_iter().chain([here.into_os_string()]).chain(args).collect();
-                    Ok(Program { path: runner.node, args, is_node: true })
-                }
+                () => Program::of_node(options, here, find_in(search_path, directory, OsStr::new("node")), args),
             };
         }
         // A file of that name in the directory comes first: `start app` means ./app.
@@ -105,6 +119,22 @@ impl Program {
             Some(path) => Ok(Program { path, args: args.collect(), is_node: false }),
         }
     }
+
+    fn of_node(options: &Options, script: PathBuf, node: Option<PathBuf>, args: impl Iterator<Item = OsString>) -> Result<Program, ProgramError> {
+        let runner = node::find(options, &script, &node)?;
+        let args = runner.args.into_iter().chain([script.into_os_string()]).chain(args).collect();
+        Ok(Program { path: runner.node, args, is_node: true })
+    }
+}
+
+/// Whether `require` would look there: a file, with or without its ending, or a folder that is a module.
+fn is_module(path: &Path) -> bool {
+    let with = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    path.is_file() || [".js", ".json", ".node", "/package.json", "/index.js"].into_iter().any(|ending| with(ending).is_file())
 }
 
 /// Whether Node runs it.
@@ -187,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn an_adapted_program_is_run_by_this_one() {
+        let folder = Folder::new("adapted");
+        let program = folder.file("bin/service", 0o755);
+        let options = Options { args: vec!["--fd".into(), "{fd}".into()], adapt: Some("notify".into()), ..Options::new("service") };
+        let found = folder.find(&options, Some("bin")).unwrap();
+        let expected: Vec<OsString> = vec!["adapt".into(), "--ready-on".into(), "notify".into(), "--".into(), program.into(), "--fd".into(), "{fd}".into()];
+        assert_eq!(found, Program { path: std::env::current_exe().unwrap(), args: expected, is_node: false });
+        assert!(folder.find(&Options { adapt: Some("accept".into()), ..Options::new("nonesuch") }, Some("bin")).is_err());
+    }
+
+    #[test]
     fn a_script_is_run_by_node_with_the_sdk_preloaded() {
         let folder = Folder::new("script");
         let node = folder.file("bin/node", 0o755);
@@ -203,5 +244,19 @@ mod tests {
             vec!["--inspect".into(), "--require".into(), preload.canonicalize().unwrap().into(), script.into(), "--port".into(), "8000".into()];
         assert_eq!(program, Program { path: node, args: expected, is_node: true });
         assert!(matches!(folder.find(&options, Some("/nowhere")), Err(ProgramError::Node(NodeError::NotFound))));
+    }
+
+    #[test]
+    fn a_node_that_was_named_runs_every_module_whatever_its_name() {
+        let folder = Folder::new("named");
+        folder.file("node_modules/dutch-master-worker/preload.js", 0o644);
+        for (worker, file) in [("app", "app.js"), ("bin/www", "bin/www"), ("service", "service/index.js")] {
+            folder.file(file, 0o644);
+            let options = Options { node: Some("/usr/bin/node".into()), ..Options::new(worker) };
+            let program = folder.find(&options, None).unwrap();
+            assert_eq!((program.path.to_str(), program.args.last()), (Some("/usr/bin/node"), Some(&folder.0.join(worker).into_os_string())));
+        }
+        let options = Options { node: Some("/usr/bin/node".into()), ..Options::new("nonesuch") };
+        assert!(matches!(folder.find(&options, None), Err(ProgramError::NoSuchFile { .. })));
     }
 }

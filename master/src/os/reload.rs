@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::event_loop::EventLoop;
 use super::hook::with_room_for_a_queue;
 use super::program::Program;
-use super::snapshots;
+use super::snapshots::{self, Environment, environment};
 use crate::core::{GenerationId, Phase, Ticket};
 use crate::options::Options;
 
@@ -76,16 +76,24 @@ impl EventLoop {
     fn check_worker(&self, options: &Options) -> Result<(), String> {
         let in_full = |error: super::program::ProgramError| super::orders::in_full(error);
         let directory = snapshots::resolve(&self.directory_of(options)).map_err(in_full)?;
-        if options.before_fork.is_none() {
-            let environment = snapshots::environment(std::env::vars_os(), &options.env);
-            Program::find(options, &directory, &environment).map_err(in_full)?;
+        if options.before_fork.is_none() && self.callbacks.before_fork.is_none() {
+            Program::find(options, &directory, &self.environment_of(options)).map_err(in_full)?;
         }
         Ok(())
     }
 
     /// The directory that workers start in, links and all.
     pub(super) fn directory_of(&self, options: &Options) -> PathBuf {
-        options.dir.as_ref().map_or_else(|| self.here.clone(), |dir| self.here.join(dir))
+        let here = self.surroundings.as_ref().map_or(&self.here, |surroundings| &surroundings.directory);
+        options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir))
+    }
+
+    /// The environment of workers that start now.
+    pub(super) fn environment_of(&self, options: &Options) -> Environment {
+        match &self.surroundings {
+            Some(surroundings) => environment(surroundings.environment.iter().cloned(), &options.env),
+            None => environment(std::env::vars_os(), &options.env),
+        }
     }
 
     /// The options that a generation was made with.
@@ -117,7 +125,7 @@ macro_rules! fixed_keys {
     };
 }
 
-fixed_keys!(listen, restart_signal, name, socket, pid_file);
+fixed_keys!(listen, restart_signal, name, socket, pid_file, metrics);
 
 #[cfg(test)]
 mod tests {

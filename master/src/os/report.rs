@@ -5,7 +5,13 @@ use tracing::Level;
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
-use crate::core::{EndOfRestart, ExitStatus, GenerationId, Report, WhyGo, WorkerId};
+use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, Recycle, Report, WhyGo, WorkerId};
+
+/// The target of the log lines about the lifecycle: each of them is a fact of its own that people's scripts look for, so none is ever held back as a repetition.
+pub const LIFECYCLE: &str = "dutch_master::lifecycle";
+
+/// Programs that start a Node app without the SDK, which the master preloads only where it is given the script itself.
+const NODE_STARTERS: [&str; 4] = ["node", "nodejs", "npm", "npx"];
 
 /// One log line. What is none is left out.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ macro_rules! log {
     ($level:ident, $line:expr, $pid:expr) => {{
         let line: &Line = $line;
         tracing::$level!(
+            target: LIFECYCLE,
             workerId = line.worker,
             workerPid = $pid,
             generation = line.generation,
@@ -62,6 +69,16 @@ macro_rules! log {
     }};
 }
 
+/// Logs a line about a worker, if it is about one, with all that people know it by.
+macro_rules! about {
+    ($level:ident, $event_loop:expr, $worker:expr, $($rest:tt)*) => {{
+        let (worker, (pid, generation)) = (Option::from($worker), $event_loop.known_by(Option::from($worker)));
+        let worker: Option<$crate::core::WorkerId> = worker;
+        tracing::$level!(workerId = worker, workerPid = pid, generation, $($rest)*)
+    }};
+}
+pub(super) use about;
+
 impl EventLoop {
     /// Tells the log and all who wait, and answers those who waited for this.
     pub(super) fn report(&mut self, report: &Report) {
@@ -76,10 +93,23 @@ impl EventLoop {
                 if let Some(process) = self.workers.get_mut(*worker) {
                     process.has_run = true;
                 }
+                self.begin_to_watch_memory(*worker);
                 self.say(&Line::of(Level::INFO, "Worker listening", *worker));
             }
             Report::ClusterReady { workers } => self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") }),
             Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
+            Report::WorkerDue { worker, why } => {
+                let reason = match why {
+                    Recycle::Lifetime => "lifetime",
+                    Recycle::Memory => "memory",
+                    Recycle::Requests => "requests",
+                };
+                self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, "Worker due to be recycled", *worker) });
+            }
+            Report::WorkerBlocked { worker, silent_ms } => {
+                let reason = format!("no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0);
+                self.say(&Line { reason: Some(reason), ..Line::of(Level::WARN, "Worker is blocked, killing it", *worker) });
+            }
             Report::WorkerToldToGo { worker, why } => self.say_told_to_go(*worker, *why),
             Report::WorkerLeaving { worker } => self.say(&Line::of(Level::INFO, "Worker leaving", *worker)),
             Report::WorkerDisconnected { worker } => self.say(&Line::of(Level::INFO, "Worker disconnected", *worker)),
@@ -87,7 +117,7 @@ impl EventLoop {
             Report::WorkerLost { worker } => self.say(&Line::of(Level::WARN, "Worker disconnection was unexpected", *worker)),
             Report::WorkerExited { worker, status, unexpected } => self.say_exited(*worker, *status, *unexpected),
             Report::StartFailed { worker, why } => {
-                self.say(&Line { reason: Some(why.to_string()), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
+                self.say(&Line { reason: Some(self.in_words(why)), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
             }
             Report::BackingOff { failures, delay_ms } => {
                 self.draw_jitter();
@@ -110,7 +140,7 @@ impl EventLoop {
                 self.scale_refused();
             }
             Report::FirstStartFailed { attempts, why } => {
-                self.say(&Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..Line::new(Level::ERROR, "Cluster could not be started") });
+                self.say(&Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..Line::new(Level::ERROR, "Cluster could not be started") });
             }
             Report::ClusterShutdown { cleanly } => {
                 self.say(&match cleanly {
@@ -133,6 +163,16 @@ impl EventLoop {
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }
 
+    /// Somebody has broken a socket that is shared with the master.
+    pub(super) fn say_broken(&mut self, message: &'static str, reason: String) {
+        self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });
+    }
+
+    /// The embedding program does not say what a restart is to be like.
+    pub(super) fn say_restart_refused(&mut self, why: &str) {
+        self.say(&Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Restart refused, nothing changes") });
+    }
+
     /// Some of what was changed stays as it is.
     pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
         self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });
@@ -144,12 +184,13 @@ impl EventLoop {
             WhyGo::Request => "request",
             WhyGo::Stop => "stop",
             WhyGo::ScaleDown => "scale-down",
+            WhyGo::Recycle => "recycle",
             WhyGo::Leaving => "leaving",
             WhyGo::Lost => "lost",
         };
         let message = match why {
             _ if !self.has_run(worker) => "Start of worker cancelled",
-            WhyGo::Restart | WhyGo::Request | WhyGo::Lost => "Replacement worker available - disconnecting",
+            WhyGo::Restart | WhyGo::Request | WhyGo::Recycle | WhyGo::Lost => "Replacement worker available - disconnecting",
             WhyGo::Stop | WhyGo::ScaleDown | WhyGo::Leaving => "Worker told to go",
         };
         self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, message, worker) });
@@ -174,7 +215,7 @@ impl EventLoop {
             EndOfRestart::Done => line(Level::INFO, "Restart complete"),
             EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Level::INFO, "Restart superseded") },
             EndOfRestart::GivenUp { attempts, why } => {
-                Line { attempts: Some(*attempts), reason: Some(why.to_string()), ..line(Level::ERROR, "Restart given up, the old workers stay") }
+                Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..line(Level::ERROR, "Restart given up, the old workers stay") }
             }
             EndOfRestart::Stopped => line(Level::WARN, "Restart ended, the master is stopping"),
         };
@@ -188,6 +229,15 @@ impl EventLoop {
         self.restart_ended(generation, end);
     }
 
+    /// Why a worker failed, and what to do about it where that can be guessed.
+    pub(super) fn in_words(&self, why: &Failure) -> String {
+        let runs_node = self.options.worker.file_name().is_some_and(|name| NODE_STARTERS.iter().any(|starter| name == *starter));
+        match why {
+            Failure::StartTimeout { connected: false, .. } if runs_node => format!("{why}; name the script itself: `start app.js`, not `start node app.js`"),
+            Failure::StartTimeout { .. } | Failure::Exited(_) | Failure::Spawn(_) | Failure::Disconnected | Failure::Blocked { .. } => why.to_string(),
+        }
+    }
+
     fn has_run(&self, worker: WorkerId) -> bool {
         self.workers.get(worker).is_some_and(|process| process.has_run)
     }
@@ -198,9 +248,7 @@ impl EventLoop {
 
     /// Tells the log and all but those who get an answer that says the same.
     fn say_to_others(&mut self, line: &Line, is_answered: impl Fn(Wait) -> bool) {
-        let process = line.worker.and_then(|id| self.workers.get(id));
-        let pid = process.and_then(|process| process.pid);
-        let of_worker = line.worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
+        let (pid, of_worker) = self.known_by(line.worker);
         let line = &Line { generation: line.generation.or(of_worker), signal: line.signal.clone(), reason: line.reason.clone(), ..*line };
         match line.level {
             Level::ERROR => log!(error, line, pid),
@@ -210,6 +258,13 @@ impl EventLoop {
         }
         let progress = Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() };
         self.progress(progress, |wait| !is_answered(wait));
+    }
+
+    /// Pid and generation of a worker, as far as it has them already.
+    pub(super) fn known_by(&self, worker: Option<WorkerId>) -> (Option<u32>, Option<GenerationId>) {
+        let process = worker.and_then(|id| self.workers.get(id));
+        let generation = worker.and_then(|id| process.map(|process| process.generation).or_else(|| self.pool.worker(id).map(|worker| worker.generation)));
+        (process.and_then(|process| process.pid), generation)
     }
 
     /// So that the next delay of this pool differs from that of other pools, and of this one's last.

@@ -25,4 +25,6 @@ pub enum Request {
         /// The change.
         change: SizeChange,
     },
+    /// The end at once, because the embedding program ends: SIGTERM to every worker, and nobody waits for them.
+    Abandon,
 }

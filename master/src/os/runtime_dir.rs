@@ -28,7 +28,7 @@ pub struct Running {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeDirError {
     /// It cannot be made or looked at.
-    #[error("cannot use the runtime directory {}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place", path.display())]
+    #[error("cannot use the runtime directory {}: {source}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place", path.display())]
     Io {
         /// Where.
         path: PathBuf,

@@ -48,15 +48,28 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Fixes a generation as things are now. Of the others the committed one stays, and those that still have workers: those that were given up or superseded would pile up.
-    pub(super) fn take(&mut self, generation: GenerationId, options: Arc<Options>, live: PathBuf, has_workers: impl Fn(GenerationId) -> bool) {
+    pub(super) fn take(
+        &mut self,
+        generation: GenerationId,
+        options: Arc<Options>,
+        environment: Environment,
+        live: PathBuf,
+        has_workers: impl Fn(GenerationId) -> bool,
+    ) {
         self.by_generation.retain(|other, snapshot| snapshot.is_committed || has_workers(*other));
-        let environment = environment(std::env::vars_os(), &options.env);
         let snapshot = Snapshot { options, environment, live, directory: None, is_committed: false };
         self.by_generation.insert(generation, snapshot);
     }
 
     pub(super) fn get(&self, generation: GenerationId) -> Option<&Snapshot> {
         self.by_generation.get(&generation)
+    }
+
+    /// What is live is another directory and environment now. Those of a committed generation are what its last worker was started with.
+    pub(super) fn moved(&mut self, generation: GenerationId, live: PathBuf, environment: Environment) {
+        if let Some(snapshot) = self.by_generation.get_mut(&generation) {
+            (snapshot.live, snapshot.environment) = (live, environment);
+        }
     }
 
     /// The generation is the one to fall back to; older ones never start a worker again.
@@ -122,7 +135,7 @@ mod tests {
     fn what_was_given_up_is_forgotten_when_its_workers_are_gone() {
         let mut snapshots = Snapshots::default();
         for generation in 1..=4 {
-            snapshots.take(generation, Arc::new(Options::new("app")), "/".into(), |other| other == 3);
+            snapshots.take(generation, Arc::new(Options::new("app")), Environment::new(), "/".into(), |other| other == 3);
             if generation == 1 {
                 snapshots.commit(1);
             }
@@ -142,12 +155,12 @@ mod tests {
         let mut snapshots = Snapshots::default();
         let place = |snapshots: &mut Snapshots, generation, wanted| snapshots.directory(generation, wanted).unwrap();
         let options = Arc::new(Options::new("app"));
-        snapshots.take(1, options.clone(), current.clone(), |_| false);
+        snapshots.take(1, options.clone(), Environment::new(), current.clone(), |_| false);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, one);
         snapshots.commit(1);
         std::fs::remove_file(&current).unwrap();
         symlink(&two, &current).unwrap();
-        snapshots.take(2, options, current, |_| false);
+        snapshots.take(2, options, Environment::new(), current, |_| false);
         assert_eq!(place(&mut snapshots, 2, Directory::Live).path, two);
         assert_eq!(place(&mut snapshots, 1, Directory::Live).path, two, "crash replacements follow it too");
         assert_eq!(place(&mut snapshots, 1, Directory::Committed), Place { path: one.clone(), instead_of: None });

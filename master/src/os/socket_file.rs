@@ -45,9 +45,18 @@ impl SocketFile {
         Ok((socket, file))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is still there, and no other has taken its place.
+    pub(super) fn is_in_place(&self) -> bool {
+        inode(&self.path).is_ok_and(|inode| inode == self.inode)
+    }
+
     /// Removes the file, unless another has taken its place.
     pub(super) fn remove(&self) {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+        if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -30,6 +31,11 @@ pub(super) struct Identity<'a> {
 
 /// Starts a worker.
 pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>) -> io::Result<Process> {
+    start(worker_command(program, environment, identity), directory, Output::Inherit)
+}
+
+/// How a worker is run; what is still to be said is where.
+pub(super) fn worker_command(program: &Program, environment: &Environment, identity: &Identity<'_>) -> Command {
     let mut command = Command::new(&program.path);
     command.args(&program.args).env_clear().envs(environment);
     command.env(env::SOCKET, identity.control_socket).env(env::TOKEN, identity.token);
@@ -38,7 +44,7 @@ pub(super) fn worker(program: &Program, directory: &Path, environment: &Environm
         // With it Node loads the worker's side of its cluster module, which the SDK then serves.
         command.env("NODE_UNIQUE_ID", identity.id.to_string());
     }
-    start(command, directory, Output::Inherit)
+    command
 }
 
 /// Starts the hook that runs before a worker is. What it prints goes to standard error: standard output is the workers'.
@@ -62,17 +68,28 @@ fn start(mut command: Command, directory: &Path, output: Output) -> io::Result<P
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
 #[allow(unsafe_code)]
 fn spawn_detached(command: &Command, output: Output) -> io::Result<u32> {
+    // SAFETY: `prepared` makes nothing but system calls, and lets signals in only when no handler is left.
+    let pid = unsafe { launch(command, output, prepared())? };
+    Ok(pid.cast_unsigned())
+}
+
+/// Lets the child of an ordinary fork be independent of this process.
+#[allow(unsafe_code)]
+pub(super) fn detach(command: &mut Command) {
+    // SAFETY: `prepared` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
+    unsafe { command.pre_exec(prepared()) };
+}
+
+/// What a child does before its program runs.
+fn prepared() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let limit = OWN_LIMIT.get().copied();
-    let prepare = move || {
+    move || {
         become_independent()?;
         if let Some((soft, hard)) = limit {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         }
         Ok(())
-    };
-    // SAFETY: `prepare` makes nothing but system calls, and lets signals in only when no handler is left.
-    let pid = unsafe { launch(command, output, prepare)? };
-    Ok(pid.cast_unsigned())
+    }
 }
 
 /// The limits of open descriptors that this process was started with.
@@ -106,6 +123,10 @@ fn become_independent() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         // Descriptors that the master's own parent left open are nobody's; kernels before 5.11 do not know this, and then they stay open.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        // An embedding program may keep its output from its children (Node does), but a worker's output is the master's. Where there is none, there is nothing to keep open.
+        for output in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+            libc::fcntl(output, libc::F_SETFD, 0);
+        }
     }
     Ok(())
 }

@@ -22,6 +22,10 @@ pub(super) struct Worker {
     pub(super) predecessors: u32,
     /// It has said `listening`.
     pub(super) has_run: bool,
+    /// The master ended its connection for what it sent, and does not take it back.
+    pub(super) is_cut: bool,
+    /// It holds a socket that is dead, and is replaced as soon as it runs.
+    pub(super) is_unfit: bool,
 }
 
 /// How far it is.

@@ -3,7 +3,8 @@
 use std::sync::mpsc::channel;
 
 use dutch_master_protocol::control::{
-    Accepted, Done, FromControl, Outcome, Phase, PoolStatus, Progress, Reload, Restart, Scale, Status, Stop, Subscribe, ToControl, WorkerStatus,
+    Accepted, Done, FromControl, Metrics, MetricsText, Outcome, Phase, PoolStatus, Progress, Reload, Restart, Scale, Status, Stop, Subscribe, ToControl,
+    WorkerStatus,
 };
 use dutch_master_protocol::message::ErrorMessage;
 use nix::sys::signal::Signal;
@@ -54,6 +55,16 @@ fn the_outcome_of_a_restart_decides_the_exit_code() {
         assert!(told.contains(text), "{outcome:?}: {said:?}");
         assert_eq!(said.stdout.is_empty(), code != 0, "only good news goes to standard output: {said:?}");
     }
+}
+
+#[test]
+fn metrics_are_printed_as_one_page_whatever_parts_they_come_in() {
+    let part = |text: &str| ToControl::MetricsText(MetricsText { text: text.into() });
+    let said = answered("metrics", &["metrics"], FromControl::Metrics(Metrics {}), vec![part("a 1\n"), part("b 2\n"), done(Outcome::Done)]);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "a 1\nb 2\n", ""));
+    let refusal = ToControl::Error(ErrorMessage { code: "unsupported".into(), message: "no".into(), ..ErrorMessage::default() });
+    let said = answered("no-metrics", &["metrics"], FromControl::Metrics(Metrics {}), vec![refusal]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said:?}");
 }
 
 #[test]

@@ -5,7 +5,9 @@
 mod clients;
 mod config;
 mod fake_master;
+mod log;
 mod process;
+mod refused;
 mod start;
 mod top;
 mod usage;

@@ -168,19 +168,6 @@ fn a_socket_elsewhere_is_found_by_path_and_by_environment() {
 }
 
 #[test]
-fn a_start_that_cannot_work_exits_with_1_and_one_line() {
-    let folder = Folder::new("broken");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    for (args, text) in [(vec!["start", "./no-such-worker"], "no-such-worker"), (vec!["start", "-l", &address, "sleep", "9"], address.as_str())] {
-        let said = run(program(&folder, &args));
-        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{args:?}: {said:?}");
-        assert_eq!(said.stderr.lines().count(), 1, "{args:?}: {said:?}");
-        assert!(said.stderr.contains(" ERROR ") && said.stderr.contains(text), "{args:?}: {said:?}");
-    }
-}
-
-#[test]
 fn every_line_of_a_bunyan_log_is_a_bunyan_record() {
     let folder = Folder::new("bunyan");
     let mut master = Running::start(program(&folder, &["start", "-n", "1", "--log-format", "bunyan", "sleep", "1000"]));

@@ -27,6 +27,9 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (vec!["man", "nonesuch"], "nonesuch"),
         (vec!["restart", "--no-wait", "--timeout", "3s"], "cannot be used with"),
         (vec!["status", "--name", "../a"], "make a name"),
+        (vec!["app.js", "--port", "8000"], "did you mean `dutch-master start app.js --port 8000`?"),
+        (vec!["-n", "4", "./serve"], "did you mean `dutch-master start -n 4 ./serve`?"),
+        (vec!["statsu"], "'status'"),
     ] {
         let said = run(program(&folder, &args));
         assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{args:?}");

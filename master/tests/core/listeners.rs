@@ -72,6 +72,17 @@ fn the_nth_request_for_port_0_shares_the_nth_random_port() {
 }
 
 #[test]
+fn a_random_port_that_is_asked_for_by_its_number_is_the_same_listener() {
+    let mut registry = Registry::default();
+    registry.bound(1, "found".into(), tcp("127.0.0.1", 40_000), None);
+    let request = ask(tcp("127.0.0.1", 40_000));
+    assert_eq!(refusal(&mut registry, &request), "EADDRINUSE");
+    registry.closed(1, "found");
+    assert_eq!(registry.resolve(1, &request), Resolution::Held("found".into()));
+    assert!(matches!(registry.resolve(1, &ask(tcp("127.0.0.2", 40_000))), Resolution::Bind { .. }));
+}
+
+#[test]
 fn configured_listeners_for_port_0_are_several_ports() {
     let mut registry = Registry::default();
     let any = tcp("127.0.0.1", 0);

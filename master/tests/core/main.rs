@@ -3,6 +3,7 @@
 mod listeners;
 mod model;
 mod random;
+mod recycle;
 mod rules;
 mod stop;
 mod world;

@@ -1,6 +1,6 @@
 //! Seeded random histories: whatever happens in whatever order, the invariants hold after every step, and the pool comes to rest.
 
-use dutch_master::core::{Config, Event, ExitStatus, Phase, Said, SizeChange, Surge};
+use dutch_master::core::{Config, Event, ExitStatus, Phase, Recycle, Said, SizeChange, Surge};
 use proptest::prelude::*;
 
 use crate::world::World;
@@ -22,6 +22,7 @@ enum Deed {
     SpawnFailed,
     Connect,
     Say(Said),
+    Due(Recycle),
     HangUp,
     Exit(ExitStatus),
 }
@@ -35,6 +36,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => Just(Deed::Say(Said::RequestRestart)),
         1 => Just(Deed::Say(Said::Leaving)),
         2 => Just(Deed::Say(Said::Disconnect)),
+        3 => Just(Deed::Say(Said::Heartbeat)),
+        2 => prop_oneof![Just(Recycle::Memory), Just(Recycle::Requests)].prop_map(Deed::Due),
         2 => Just(Deed::HangUp),
         4 => prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9)), Just(ExitStatus::Unknown)].prop_map(Deed::Exit),
     ]
@@ -53,8 +56,13 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn config() -> impl Strategy<Value = Config> {
     let surge = prop_oneof![Just(Surge::Percent(25)), Just(Surge::All), (0u32..3).prop_map(Surge::Count)];
-    (surge, prop_oneof![Just(0u64), Just(2_000)], 1u32..4, any::<bool>(), prop_oneof![Just(1u64), Just(1_000), Just(30_000)]).prop_map(
-        |(surge, settle_ms, restart_attempts, keep_trying, kill_timeout_ms)| Config {
+    let settle_ms = prop_oneof![Just(0u64), Just(2_000)];
+    let kill_timeout_ms = prop_oneof![Just(1u64), Just(1_000), Just(30_000)];
+    let limits = (prop::option::of(Just(20_000u64)), prop::option::of(Just(5_000u64)));
+    (surge, settle_ms, 1u32..4, any::<bool>(), kill_timeout_ms, limits).prop_map(
+        |(surge, settle_ms, restart_attempts, keep_trying, kill_timeout_ms, (max_lifetime_ms, heartbeat_ms))| Config {
+            max_lifetime_ms,
+            heartbeat_ms,
             surge,
             settle_ms,
             restart_attempts,
@@ -86,6 +94,7 @@ fn run(world: &mut World, steps: Vec<Step>) {
                     Deed::Spawned => Event::WorkerSpawned { worker },
                     Deed::SpawnFailed => Event::SpawnFailed { worker, reason: "no".into() },
                     Deed::Connect => Event::WorkerConnected { worker },
+                    Deed::Due(why) => Event::RecycleDue { worker, why },
                     Deed::Say(said) => Event::WorkerSaid { worker, said },
                     Deed::HangUp => Event::ConnectionEnded { worker },
                     Deed::Exit(status) => Event::WorkerExited { worker, status },
@@ -105,6 +114,8 @@ proptest! {
         let mut world = World::new(config, size);
         let steps = steps.into_iter().filter(|step| rare_stop == 0 || !matches!(step, Step::Stop)).collect();
         run(&mut world, steps);
+        // What is due again and again never comes to rest.
+        world.pool.set_config(Config { max_lifetime_ms: None, ..world.pool.config().clone() });
         world.play(3_600_000);
         if world.pool.phase() == Phase::Stopping {
             prop_assert!(world.exit_code().is_some(), "a stop always ends");

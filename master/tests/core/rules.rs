@@ -832,6 +832,7 @@ fn failures_say_what_happened() {
         (Failure::Exited(ExitStatus::Signal(9)), "the worker was ended by signal 9"),
         (Failure::Exited(ExitStatus::Unknown), "the worker exited"),
         (Failure::StartTimeout { after_ms: 1_500, connected: true }, "the worker connected, but did not say `listening` within 1.5 s"),
+        (Failure::StartTimeout { after_ms: 1, connected: true }, "the worker connected, but did not say `listening` within 0.001 s"),
         (Failure::Spawn("no such file".into()), "no such file"),
         (Failure::Disconnected, "the worker closed its connection"),
     ];

@@ -220,6 +220,8 @@ impl Invariants {
         let dismissed = actions
             .iter()
             .any(|a| matches!(a, Action::Report(Report::WorkerToldToGo { worker, .. }) if before.worker(*worker).is_some_and(|w| w.is_running())));
+        let recycled = actions.iter().filter(|a| matches!(a, Action::Report(Report::WorkerToldToGo { why: WhyGo::Recycle, .. }))).count();
+        ensure(recycled <= 1 || scaled, "those that are due are recycled one at a time")?;
         ensure(!dismissed || after.phase() == Phase::Stopping || after.running() >= size, "nobody running is told to go while fewer than size would be left")?;
         let slots: Vec<_> = after.workers().filter(|w| matches!(w.state, State::Starting { .. })).map(|w| (w.slot, w.generation)).collect();
         let distinct = slots.iter().enumerate().all(|(i, slot)| !slots[..i].contains(slot));

@@ -1,9 +1,12 @@
 //! What a master costs that has nothing to do.
 
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use dutch_master_protocol::control::{FromControl, Status, ToControl};
+use dutch_master_protocol::message::{Address, FromMaster, FromWorker, Listen, Listener};
 
 use crate::harness::{Folder, Master, eventually};
 use crate::peer::Peer;
@@ -16,13 +19,18 @@ fn wakeups(pid: u32) -> String {
 #[test]
 fn an_idle_master_wakes_for_nothing() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s"]);
-    let _workers: Vec<_> = (0..2).map(|_| Peer::of_next_serving_worker(&mut master)).collect();
+    let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s", "-l", "unix:web"]);
+    let mut workers: Vec<_> = (0..2).map(|_| Peer::of_next_serving_worker(&mut master)).collect();
     master.next("Cluster ready");
+    workers[0].say(&FromWorker::Listen(Listen { seq: 1, address: Some(Address::tcp(Some([127, 0, 0, 1].into()), 0)), ..Listen::default() }));
+    let Some(FromMaster::Listener(Listener { address: Some(Address { port: Some(port), .. }), .. })) = workers[0].hear() else { panic!("no listener") };
     // The last thing that it has to do is to sleep; from then on any difference is a wakeup for nothing.
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", master.pid())).unwrap();
     eventually("it sleeps", || stat().contains(") S "));
     let before = wakeups(master.pid());
+    // Who connects is the workers' concern alone.
+    let _clients: Vec<_> =
+        (0..20).map(|_| (TcpStream::connect(("127.0.0.1", port)).unwrap(), UnixStream::connect(folder.path().join("web")).unwrap())).collect();
     thread::sleep(Duration::from_millis(1_500));
     assert_eq!(wakeups(master.pid()), before);
     let tasks = std::fs::read_dir(format!("/proc/{}/task", master.pid())).unwrap().count();

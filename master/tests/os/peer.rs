@@ -1,6 +1,6 @@
 //! The other end of a connection to the master, byte by byte.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -116,15 +116,6 @@ impl Peer {
                 code
             }
             other => panic!("no error but {other:?}"),
-        }
-    }
-
-    /// Writes until the master closes the connection.
-    pub(crate) fn flood(&mut self, bytes: &[u8]) -> io::Error {
-        loop {
-            if let Err(error) = self.stream.write_all(bytes) {
-                return error;
-            }
         }
     }
 }

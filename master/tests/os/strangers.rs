@@ -1,15 +1,20 @@
 //! Peers that the master does not know, or that do not speak its language, lose their connection and harm nobody.
 
+use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::Instant;
 
 use dutch_master_protocol::control::{self, FromControl, ToControl};
+use dutch_master_protocol::env;
 use dutch_master_protocol::limits::HELLO_TIMEOUT_MS;
 use dutch_master_protocol::message::{FromMaster, FromWorker, Heartbeat, Hello, Resume, ResumeState, VERSION, codes};
 use dutch_master_protocol::socket::send_fd;
+use nix::unistd::geteuid;
 
-use crate::harness::{Folder, Master};
+use crate::harness::{Folder, Master, variable};
 use crate::peer::Peer;
 
 /// Says something as a stranger and returns the code of the error that ends the connection. The master is well afterwards.
@@ -88,6 +93,41 @@ fn connections_without_hello_are_limited_and_those_with_one_are_not_kept_out() {
     assert_eq!(silent[0].last_words(), codes::LIMIT);
     silent[1].say(&FromWorker::Hello(hello()));
     assert_eq!(silent[1].last_words(), codes::BAD_TOKEN);
+}
+
+/// Lets this thread, and no other, be another user, and does something as it. The kernel keeps users for each thread.
+#[allow(unsafe_code)]
+fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    const NOBODY: nix::libc::uid_t = 65_534;
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: a system call with three numbers, that changes this thread alone, which ends soon.
+            let outcome = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(outcome, 0);
+            act()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn a_user_who_may_not_speak_is_told_so_and_makes_nobody_room() {
+    if !geteuid().is_root() {
+        return; // Nobody else can become another user.
+    }
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let worker = master.next_worker();
+    let mut silent: Vec<_> = (0..64).map(|_| Peer::connect(&master.socket)).collect();
+    // The directory keeps other users out; where it does not, the kernel says who they are.
+    for (path, mode) in [(folder.path(), 0o755), (master.socket.parent().unwrap(), 0o755), (&*master.socket, 0o666)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let words = as_nobody(|| (0..70).map(|_| Peer::connect(&master.socket).last_words()).collect::<Vec<_>>());
+    assert!(words.iter().all(|code| code == codes::FORBIDDEN), "{words:?}");
+    let token = variable(worker, env::TOKEN);
+    silent[0].say(&FromWorker::Hello(Hello { token, ..hello() }));
+    assert!(matches!(silent[0].hear(), Some(FromMaster::Welcome(_))), "the oldest connection is still there");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use dutch_master_protocol::codec;
 use dutch_master_protocol::control::{FromControl, ListenerStatus, Status, ToControl};
 use dutch_master_protocol::env;
 use dutch_master_protocol::message::{
-    Address, AppMessage, Close, DisconnectReason, Drained, FromMaster, FromWorker, Hello, Listen, Listening, RequestRestart, VERSION, codes,
+    Address, AppMessage, Close, DisconnectReason, Drained, FromMaster, FromWorker, Hello, Leaving, Listen, Listening, RequestRestart, VERSION, codes,
 };
 use nix::sys::signal::Signal;
 
@@ -90,33 +90,73 @@ fn a_worker_that_never_reads_loses_its_connection() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "1"]);
     let (mut worker, _) = Peer::of_next_worker(&mut master);
-    // Each asks for an answer; the sixty-fourth that waits is too many.
-    let mut bytes = Vec::new();
-    for seq in 0..20_000 {
-        bytes.extend(codec::encode(&listen(seq, Address::unix("relative"))).unwrap());
-    }
-    worker.flood(&bytes);
-    assert_eq!(master.next("Connection refused")["workerId"], 1);
+    // Each asks for an answer; those that wait are too many before the questions are.
+    let bytes: Vec<u8> = (0..9_000).flat_map(|seq| codec::encode(&listen(seq, Address::unix("a-rather-long-path/".repeat(10)))).unwrap()).collect();
+    let _cut = worker.stream.write_all(&bytes);
+    let refused = master.next("Connection refused");
+    assert_eq!(refused["workerId"], 1);
+    assert!(refused["reason"].as_str().unwrap().starts_with("the peer does not read"), "{refused}");
+}
+
+fn chatter(messages: usize) -> Vec<u8> {
+    codec::encode(&FromWorker::Message(AppMessage { json: "0".into() })).unwrap().repeat(messages)
 }
 
 #[test]
-fn a_worker_that_floods_the_master_delays_nobody() {
+fn a_worker_may_send_thousands_of_messages_at_once() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s", "--kill-timeout", "60s"]);
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    worker.stream.write_all(&chatter(9_000)).unwrap();
+    worker.say(&FromWorker::RequestRestart(RequestRestart::default()));
+    master.next("Worker dying");
+    assert_eq!(master.count("Connection refused"), 0);
+    let lines = master.count("Message from worker");
+    assert!((200..1_000).contains(&lines), "chatter does not fill the log: {lines} lines");
+}
+
+#[test]
+fn a_worker_that_floods_the_master_is_cut_for_good_and_replaced_and_delays_nobody() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s"]);
     let (loud, quiet) = (master.next_worker(), master.next_worker());
-    let mut loud = Peer::of_serving_worker(&master, loud);
+    let mut flooding = Peer::of_serving_worker(&master, loud);
     let _quiet = Peer::of_serving_worker(&master, quiet);
     master.next("Cluster ready");
-    let message = codec::encode(&FromWorker::Message(AppMessage { json: "0".into() })).unwrap().repeat(1_000);
-    let flood = thread::spawn(move || loud.flood(&message));
+    let flood = thread::spawn(move || {
+        let _cut = flooding.stream.write_all(&chatter(100_000));
+        flooding
+    });
     let mut client = Peer::client(&master);
     client.say(&FromControl::Status(Status {}));
-    assert!(matches!(client.hear(), Some(ToControl::Pool(pool)) if pool.running == 2));
-    master.signal(Signal::SIGUSR2);
-    let _successors: Vec<_> = (0..2).map(|_| Peer::of_next_serving_worker(&mut master)).collect();
-    master.next("Restart complete");
-    drop(master);
-    flood.join().unwrap();
+    assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
+    let refused = master.next("Connection refused");
+    assert_eq!(refused["workerId"], 1);
+    assert!(refused["reason"].as_str().unwrap().starts_with("too many messages"), "{refused}");
+    assert_eq!(flood.join().unwrap().last_words(), codes::LIMIT);
+    let mut again = Peer::connect(&master.socket);
+    again.say(&FromWorker::Hello(Hello { protocol: VERSION, token: variable(loud, env::TOKEN), ..Hello::default() }));
+    assert_eq!(again.last_words(), codes::RESUME_REFUSED);
+    master.next("Worker disconnection was unexpected");
+    let _successor = Peer::of_next_serving_worker(&mut master);
+    assert_eq!(pid_in(&master.next("Worker exited")), loud);
+}
+
+#[test]
+fn a_worker_that_is_to_go_gets_no_listener_and_keeps_its_connection() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    master.next("Cluster ready");
+    let mut words = codec::encode(&FromWorker::Leaving(Leaving::default())).unwrap();
+    words.extend(codec::encode(&listen(1, Address::tcp(Some([127, 0, 0, 1].into()), 0))).unwrap());
+    worker.stream.write_all(&words).unwrap();
+    assert!(matches!(worker.hear(), Some(FromMaster::Error(error)) if error.code == codes::UNEXPECTED && error.seq == Some(1)));
+    worker.say(&listen(2, Address::tcp(Some([127, 0, 0, 1].into()), 0)));
+    assert!(matches!(worker.hear(), Some(FromMaster::Error(error)) if error.code == codes::UNEXPECTED && error.seq == Some(2)));
+    assert!(listeners(&master).is_empty());
+    worker.say(&FromWorker::Disconnect(Drained {}));
+    master.next("Worker disconnected");
 }
 
 #[test]

@@ -1,50 +1,32 @@
 'use strict'
 // Makes this process the master's worker where it can be one, and hands out the one worker object.
 
-const { EventEmitter } = require('node:events')
+const { join } = require('node:path')
 const { isMainThread } = require('node:worker_threads')
+const { version } = require('../package.json')
 const { say } = require('./say.js')
+const { Worker } = require('./worker.js')
 
 /** Shared by every copy of this package in the process, so that one connects and the others get the same object. */
 const INSTANCE = Symbol.for('dutch-master-worker')
 const VARIABLES = ['DUTCH_MASTER_SOCKET', 'DUTCH_MASTER_TOKEN', 'DUTCH_MASTER_WORKER_ID', 'DUTCH_MASTER_SLOT']
+/** Optional features of the protocol: see heartbeat.js and max-requests.js. */
+const FEATURES = ['heartbeat', 'max-requests']
 /** How long Node's cluster child may take to disconnect when nothing of it is open. */
 const FINISH_MS = 1_000
 
-/** The API object; see index.d.ts. */
-class Worker extends EventEmitter {
-  #session
-  id = 0
-  generation = 0
-  slot = 0
-  standalone = true
-
-  constructor(session) {
-    super()
-    if (!session) return
-    this.#session = session
-    this.id = session.id
-    this.generation = session.generation
-    this.slot = session.slot
-    this.standalone = false
-  }
-
-  requestRestart(reason) {
-    this.#session?.requestRestart(reason)
-  }
-
-  ready() {
-    this.#session?.listening()
-  }
-
-  leave(reason) {
-    this.#session?.leave(reason)
-  }
-}
+/** Which copy of the package made the process a worker. */
+const COPY = Symbol.for('dutch-master-worker.copy')
 
 function attach() {
-  if (!process[INSTANCE]) Object.defineProperty(process, INSTANCE, { value: create() })
-  return process[INSTANCE]
+  const copy = { directory: join(__dirname, '..'), version }
+  if (!process[INSTANCE]) Object.defineProperty(process, INSTANCE, { value: Object.defineProperty(create(), COPY, { value: copy }) })
+  const worker = process[INSTANCE]
+  const used = worker[COPY]
+  if (!worker.standalone && used?.directory !== copy.directory) {
+    say(`two copies of this package are loaded: ${used?.directory} (${used?.version}) is the worker, ${copy.directory} (${version}) does nothing; install it once`)
+  }
+  return worker
 }
 
 function create() {
@@ -68,28 +50,29 @@ function takeSettings() {
   if (!isMainThread || !process.env.DUTCH_MASTER_SOCKET) return undefined
   const [socket, token] = VARIABLES.map((name) => process.env[name])
   for (const name of VARIABLES) delete process.env[name]
-  return { socket, token: token ?? '', sdk: `node/${require('../package.json').version}` }
+  return { socket, token: token ?? '', sdk: `node/${version}`, features: FEATURES }
 }
 
 function connect(settings) {
   const { Session } = require('./session.js')
   const { Channel } = require('./channel.js')
   const { Servers } = require('./servers.js')
+  const { Readiness } = require('./readiness.js')
   const { childModule, answerer } = require('./cluster.js')
+  const { watchListen } = require('./watch-listen.js')
 
   const session = new Session(settings)
   const servers = new Servers()
-  const worker = new Worker(session)
-  const channel = new Channel(session, answerer(session), (reason) => session.leave(reason))
+  const readiness = new Readiness(session)
+  const worker = new Worker(session, readiness)
+  const channel = new Channel(session, answerer(session, readiness), (reason) => session.leave(reason))
   const child = childModule(session.id)
-  const cluster = child ?? require('./late-cluster.js').turnIntoChild(session)
+  const cluster = child ?? require('./late-cluster.js').turnIntoChild(session, readiness)
   if (!child) say('`cluster` was loaded before this package; require it first, or let the master preload it')
 
-  const getServer = cluster._getServer
-  cluster._getServer = function (server, ...rest) {
-    servers.add(server)
-    return getServer.call(this, server, ...rest)
-  }
+  watchListen(cluster, servers, (server) => readiness.listening(addressOf(server.address())))
+  require('./max-requests.js').limitRequests(session, servers)
+  readiness.once('ready', () => require('./heartbeat.js').startHeartbeat(session))
   cluster.worker.disconnect = function () {
     this.state = 'disconnecting'
     this.exitedAfterDisconnect = true
@@ -120,6 +103,11 @@ function connect(settings) {
       if (!session.alive) setImmediate(() => process.exit(0))
     })
   }
+}
+
+/** What Node says of a server, in the words of the protocol. */
+function addressOf({ address, port }) {
+  return { kind: 'tcp', host: address, port }
 }
 
 module.exports = { attach }

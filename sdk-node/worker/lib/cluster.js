@@ -20,13 +20,13 @@ function childModule(id) {
 }
 
 /** The answers to the child module's messages. */
-function answerer(session) {
+function answerer(session, readiness) {
   return function answer(message) {
     switch (message.act) {
       case 'queryServer':
         return openHandle(session, message, ({ handle, ...reply }) => respond(message, reply, handle))
       case 'listening':
-        return session.listening(addressOf(message))
+        return readiness.listening(addressOf(message))
       case 'close':
         return session.close(message.key)
       case 'exitedAfterDisconnect':

@@ -3,7 +3,8 @@
 // says `Connection: close` or until it was idle for as long as its client may expect, and ends what remains at the deadline.
 
 const net = require('node:net')
-const { idleSockets, isUnused, kindOf } = require('./connections.js')
+const { idleSockets, isUnused, isUpgraded, kindOf } = require('./connections.js')
+const { endSession } = require('./goaway.js')
 const { makeResponsesLast, makeResponseLast } = require('./last-response.js')
 const { endGently, LINGER_MS } = require('./linger.js')
 const { say } = require('./say.js')
@@ -12,9 +13,11 @@ const { say } = require('./say.js')
 const IDLE_GRACE_MS = 5_000
 /** How often it is looked which connections are idle. */
 const SWEEP_MS = 100
-/** When the pool stops: how many turns of the loop without a new connection mean that none is waiting. */
+/** Reasons after which nobody else may be left who accepts from a shared listener. */
+const LAST = ['stop', 'orphaned']
+/** Where nobody else will accept: how many turns of the loop without a new connection mean that none is waiting. */
 const QUIET_TURNS = 3
-/** When the pool stops: the longest that connections are accepted on; without a bound a constant stream of them would never end. */
+/** Where nobody else will accept: the longest that connections are accepted on; without a bound a constant stream of them would never end. */
 const ACCEPT_ON_MS = 1_000
 /** How long before the announced timeout everything has ended: time to say so. At most a tenth of it. */
 const MARGIN_MS = 250
@@ -23,18 +26,22 @@ const TIMER_MAX_MS = 2 ** 31 - 1
 
 class Drain {
   #servers
+  #order
   #done
   #deadline = Infinity
   /** From then on connections that rest end, whatever is left of their grace: in peace, while there is time to linger. */
   #lastCall = Infinity
   #closed = false
   #idleSince = new WeakMap()
+  /** Upgraded connections that have been told. */
+  #told = new WeakSet()
   #sweepTimer
   #deadlineTimer
 
   /** Starts to drain; `done` is called once when nothing is open any more. */
-  constructor(servers, { reason, timeoutMs }, done) {
+  constructor(servers, order, done) {
     this.#servers = servers
+    this.#order = order
     this.#done = done
     const concerns = (server) => servers.has(server)
     makeResponsesLast(concerns)
@@ -43,15 +50,21 @@ class Drain {
         this.#take(socket)
         if (socket._httpMessage) makeResponseLast(socket._httpMessage, concerns)
       }
-      for (const session of sessions) session.close()
+      for (const session of sessions) endSession(session, IDLE_GRACE_MS)
     }
     servers.on('connection', (socket) => this.#take(socket))
-    servers.on('session', (session) => session.once('stream', () => session.close()))
+    servers.on('session', (session) => endSession(session, IDLE_GRACE_MS))
     servers.on('change', () => this.#check())
-    this.hurry(timeoutMs)
+    this.hurry(order.timeoutMs)
     this.#sweepLater()
-    if (reason === 'stop') this.#acceptWaiting()
-    else this.#stopAccepting()
+    // The last worker of a listener is the last who can accept what waits in its queue, and of its own listeners it is the only one.
+    const isLast = (own) => own || LAST.includes(order.reason)
+    this.#stopAccepting((own) => !isLast(own))
+    this.#whenQuiet(() => {
+      this.#stopAccepting(isLast)
+      this.#closed = true
+      this.#check()
+    })
   }
 
   /** The deadline; it only ever moves earlier. */
@@ -64,25 +77,23 @@ class Drain {
     this.#deadlineTimer = setTimeout(() => this.#cut(), Math.min(left, TIMER_MAX_MS))
   }
 
-  /** The last worker of a listener is the last who can accept what waits in its queue. */
-  #acceptWaiting() {
+  /** Calls back when no connection waits to be accepted. */
+  #whenQuiet(then) {
     const until = Math.min(this.#deadline, performance.now() + ACCEPT_ON_MS)
     let quiet = 0
     this.#servers.on('connection', () => (quiet = 0))
     const turn = () => {
-      if (++quiet > QUIET_TURNS || performance.now() >= until) this.#stopAccepting()
+      if (++quiet > QUIET_TURNS || performance.now() >= until) then()
       else setImmediate(turn)
     }
     setImmediate(turn)
   }
 
-  #stopAccepting() {
-    for (const [server] of this.#servers) {
-      // Not the server's own close(): that of an HTTP server ends idle connections at once, and with them requests on their way.
-      if (server._handle) net.Server.prototype.close.call(server)
+  #stopAccepting(concerned) {
+    for (const [server, { own }] of this.#servers) {
+      // Not the server's own close: that of an HTTP server ends idle connections at once, and with them requests on their way.
+      if (concerned(own) && server._handle) net.Server.prototype.close.call(server)
     }
-    this.#closed = true
-    setImmediate(() => this.#check()) // never before the caller knows its drain
   }
 
   /** Node ends an HTTP/1 connection by this after its last response; it is to end gently. */
@@ -97,6 +108,15 @@ class Drain {
     }
   }
 
+  /** The app that took over an upgraded connection may end it in its own way; its event is the socket's, so that it needs nothing of ours. */
+  #tell(socket) {
+    if (this.#told.has(socket)) return
+    this.#told.add(socket)
+    const { reason } = this.#order
+    // Later, so that what the app throws does not end up here.
+    process.nextTick(() => socket.emit('draining', { reason, deadline: new Date(Date.now() + this.#deadline - performance.now()) }))
+  }
+
   #sweepLater() {
     // By setImmediate, so that what had arrived by now is read before anything counts as idle.
     this.#sweepTimer = setTimeout(() => setImmediate(() => this.#sweep()), SWEEP_MS)
@@ -106,10 +126,12 @@ class Drain {
     if (!this.#done) return
     const now = performance.now()
     const lastCall = now >= this.#lastCall
-    for (const [server, { sockets }] of this.#servers) {
+    for (const [server, { sockets, sessions }] of this.#servers) {
       const grace = server.keepAliveTimeout || IDLE_GRACE_MS
       const idle = idleSockets(server, sockets)
+      if (lastCall) for (const session of sessions) session.close()
       for (const socket of sockets) {
+        if (isUpgraded(server, socket)) this.#tell(socket)
         if (!idle.has(socket)) this.#idleSince.delete(socket)
         else if (!this.#idleSince.has(socket)) this.#startGrace(socket, now)
         else if (now - this.#idleSince.get(socket) >= grace) endGently(socket)
@@ -130,11 +152,11 @@ class Drain {
 
   /** The deadline has come. */
   #cut() {
-    if (!this.#closed) this.#stopAccepting()
+    this.#stopAccepting(() => true)
     const kinds = new Map()
-    for (const [, { sockets }] of this.#servers) {
+    for (const [server, { sockets }] of this.#servers) {
       for (const socket of sockets) {
-        const kind = kindOf(socket)
+        const kind = kindOf(server, socket)
         if (!socket.writableEnded) kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
         socket.destroy()
       }
@@ -149,7 +171,6 @@ class Drain {
     this.#done = undefined
     clearTimeout(this.#sweepTimer)
     clearTimeout(this.#deadlineTimer)
-    for (const socket of this.#servers.datagramSockets) socket.close()
     done()
   }
 }

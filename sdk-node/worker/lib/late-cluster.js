@@ -4,10 +4,10 @@
 const { openHandle, addressOf } = require('./listen.js')
 
 /** Turns the primary's module object into a child's. */
-function turnIntoChild(session) {
+function turnIntoChild(session, readiness) {
   const cluster = require('node:cluster')
   const worker = new cluster.Worker({ id: session.id, process, state: 'online' })
-  const getServer = (server, options, callback) => open(session, worker, server, options, callback)
+  const getServer = (server, options, callback) => open(session, readiness, worker, server, options, callback)
   Object.assign(cluster, { isWorker: true, isPrimary: false, isMaster: false, worker, _getServer: getServer })
   require('node:module').syncBuiltinESMExports()
   process.once('disconnect', () => {
@@ -20,7 +20,7 @@ function turnIntoChild(session) {
 let nextIndex = 0
 
 /** What the child module does in `_getServer`. */
-function open(session, worker, server, options, callback) {
+function open(session, readiness, worker, server, options, callback) {
   const path = options.port < 0 && typeof options.address === 'string'
   const address = path ? require('node:path').resolve(options.address) : options.address
   const query = { ...options, address, index: options.port === 0 ? nextIndex++ : 0, data: server._getServerData?.() ?? null }
@@ -36,7 +36,7 @@ function open(session, worker, server, options, callback) {
   })
   server.once('listening', () => {
     worker.state = 'listening'
-    session.listening(addressOf({ ...query, port: server.address()?.port ?? query.port }))
+    readiness.listening(addressOf({ ...query, port: server.address()?.port ?? query.port }))
   })
 }
 

@@ -2,7 +2,7 @@
 // A listen query of Node's cluster child becomes a `listen` of the protocol, and the descriptor that comes back a handle of Node's.
 
 const net = require('node:net')
-const { closeSync } = require('node:fs')
+const { chmodSync, closeSync, statSync } = require('node:fs')
 const { errno } = require('node:os').constants
 const { say } = require('./say.js')
 
@@ -34,6 +34,12 @@ function openHandle(session, query, answer) {
       session.close(reply.key)
       return answer({ errno: handle, data: query.data })
     }
+    const refused = permit(query)
+    if (refused) {
+      handle.close()
+      session.close(reply.key)
+      return answer({ errno: refused, data: query.data })
+    }
     answer({ errno: 0, key: reply.key, data: parse(reply.data), handle })
   })
 }
@@ -46,8 +52,7 @@ function requestOf({ address, port, addressType, flags, backlog, index, data }) 
     host: address ?? undefined,
     port: port ?? 0,
     ipv6Only: Boolean(flags & IPV6_ONLY),
-    // Only for port 0: with a fixed one a server that closes and listens again is to get the same listener.
-    index: port ? undefined : index,
+    index, // it means something for port 0 alone
     ...options,
   }
 }
@@ -58,15 +63,28 @@ function addressOf({ address, port, addressType }) {
   return { kind: String(addressType).startsWith('udp') ? 'udp' : 'tcp', host: address ?? undefined, port: port ?? undefined }
 }
 
+/** The handle for a descriptor, or an errno as Node has it. */
 function handleOf(addressType, fd) {
-  // These two functions are deprecated for apps, which is what the warning would say.
-  const before = process.noDeprecation
-  process.noDeprecation = true
+  if (addressType !== 'udp4' && addressType !== 'udp6') return net._createServerHandle(null, null, null, fd)
+  // Node makes a handle with each datagram socket, and has no other way to one: this socket gives its away before anybody uses it.
+  const socket = require('node:dgram').createSocket(addressType)
+  const state = socket[Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol')]
+  const { handle } = state
+  state.handle = null
+  const error = handle.open(fd)
+  if (error) handle.close()
+  return error || handle
+}
+
+/** `readableAll` and `writableAll`: the socket's file is for every user. Returns an errno where that fails. */
+function permit({ addressType, address, readableAll, writableAll }) {
+  const more = (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0)
+  if (addressType !== -1 || more === 0) return 0
   try {
-    if (addressType === 'udp4' || addressType === 'udp6') return require('node:dgram')._createSocketHandle(null, null, addressType, fd, 0)
-    return net._createServerHandle(null, null, null, fd)
-  } finally {
-    process.noDeprecation = before
+    chmodSync(address, statSync(address).mode | more)
+    return 0
+  } catch (error) {
+    return error.errno
   }
 }
 

@@ -1,22 +1,23 @@
 'use strict'
-// Every server of this process that listens by the master, and its open connections.
+// Every server of this process that listens, and its open connections.
 
-const net = require('node:net')
 const { EventEmitter } = require('node:events')
 
 /**
  * Events: `connection` (socket: one more was accepted), `session` (an HTTP/2 session began), `change` (a connection or a server is gone).
  */
 class Servers extends EventEmitter {
-  /** net.Server → { sockets, sessions } */
+  /** net.Server → { sockets, sessions, own } */
   #servers = new Map()
-  #datagramSockets = new Set()
 
-  /** Adds a server, or a datagram socket, that asks to listen. */
-  add(server) {
-    if (this.#servers.has(server)) return
-    if (!(server instanceof net.Server)) return void this.#addTo(this.#datagramSockets, server)
-    const connections = { sockets: new Set(), sessions: new Set() }
+  /** Adds a server that begins to listen. `own`: its listener is not the master's but this worker's alone. */
+  add(server, { own }) {
+    const known = this.#servers.get(server)
+    if (known) known.own = own
+    else this.#watch(server, { sockets: new Set(), sessions: new Set(), own })
+  }
+
+  #watch(server, connections) {
     this.#servers.set(server, connections)
     const accept = (socket) => {
       this.#addTo(connections.sockets, socket)
@@ -43,13 +44,9 @@ class Servers extends EventEmitter {
     return this.#servers.has(server)
   }
 
-  /** Entries [server, { sockets, sessions }]. */
+  /** Entries [server, { sockets, sessions, own }]. */
   [Symbol.iterator]() {
     return this.#servers[Symbol.iterator]()
-  }
-
-  get datagramSockets() {
-    return [...this.#datagramSockets]
   }
 
   /** Connections that are open. */

@@ -15,13 +15,17 @@ class Session extends EventEmitter {
   /** The connection is open. */
   alive = true
 
+  /** How often the master wants a sign of life, and how many requests a worker is to answer at most; undefined where that is not wanted. */
+  heartbeatMs
+  maxRequests
+
   /** Blocks until the master has answered; throws where it does not. */
   constructor(settings) {
     super()
     const { connect } = require('../binding.js')
     this.#connection = connect(settings, (event) => this.#heard(event))
-    const { id, generation, slot } = this.#connection.identity()
-    Object.assign(this, { id, generation, slot })
+    const { id, generation, slot, heartbeatMs, maxRequests } = this.#connection.identity()
+    Object.assign(this, { id, generation, slot, heartbeatMs, maxRequests })
   }
 
   /** Asks for a listener; `answer` gets `{ fd, key, data }` or `{ code, message }`. */
@@ -49,6 +53,10 @@ class Session extends EventEmitter {
 
   message(json) {
     this.#connection.message(json)
+  }
+
+  beat() {
+    this.#connection.beat()
   }
 
   drained() {

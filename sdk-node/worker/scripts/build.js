@@ -4,6 +4,7 @@
 const { spawnSync } = require('node:child_process')
 const { copyFileSync, renameSync } = require('node:fs')
 const { join } = require('node:path')
+const { platformsHere } = require('../platforms.js')
 
 const root = join(__dirname, '..')
 const profile = process.argv.includes('--debug') ? [] : ['--release']
@@ -22,8 +23,10 @@ const library = cargo.stdout
   .map((line) => JSON.parse(line))
   .find(({ target }) => target.kind.includes('cdylib') && target.name === 'dutch_master_worker_node').filenames[0]
 
-const libc = process.platform !== 'linux' ? '' : process.report.getReport().header.glibcVersionRuntime ? '-gnu' : '-musl'
-const addon = join(root, `dutch-master-worker.${process.platform}-${process.arch}${libc}.node`)
+const libc = process.report.getReport().header.glibcVersionRuntime ? 'glibc' : 'musl'
+const platform = platformsHere().find((platform) => !platform.libc || platform.libc === libc)
+if (!platform) throw new Error(`unknown platform ${process.platform}-${process.arch}; name it in platforms.js`)
+const addon = join(root, platform.file)
 // By rename: a running process may have the old one mapped.
 copyFileSync(library, `${addon}.new`)
 renameSync(`${addon}.new`, addon)

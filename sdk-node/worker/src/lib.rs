@@ -18,14 +18,20 @@ pub struct Connect {
     pub socket: String,
     pub token: String,
     pub sdk: String,
+    /// Optional features of the protocol, which JavaScript brings.
+    pub features: Vec<String>,
 }
 
-/// Who this worker is to the master.
+/// Who this worker is to the master, and what the master wants of it.
 #[napi(object)]
 pub struct Identity {
     pub id: u32,
     pub generation: u32,
     pub slot: u32,
+    /// How often a sign of life is wanted.
+    pub heartbeat_ms: Option<i64>,
+    /// How many requests this worker may answer.
+    pub max_requests: Option<i64>,
 }
 
 /// The session with the master.
@@ -35,12 +41,18 @@ pub struct Connection {
     outlet: Arc<Outlet>,
 }
 
+/// The version of this addon: it is to be that of the package around it.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 /// Connects, and blocks until the master has answered.
 #[napi]
 pub fn connect(settings: Connect, on_report: Function<'_, Report, ()>) -> napi::Result<Connection> {
     let outlet: Outlet = on_report.build_threadsafe_function().callee_handled::<false>().weak::<true>().max_queue_size::<REPORTS_MAX>().build()?;
     let outlet = Arc::new(outlet);
-    let settings = Settings { sdk: settings.sdk, ..Settings::new(settings.socket, settings.token) };
+    let settings = Settings { sdk: settings.sdk, features: settings.features, ..Settings::new(settings.socket, settings.token) };
     let worker = Worker::connect(settings).map_err(|error| napi::Error::from_reason(with_causes(&error)))?;
     let reports = Arc::clone(&outlet);
     worker.on_event(move |event| tell(&reports, event.into()));
@@ -52,7 +64,10 @@ impl Connection {
     /// Who this worker is.
     #[napi]
     pub fn identity(&self) -> Identity {
-        Identity { id: self.worker.id(), generation: self.worker.generation(), slot: self.worker.slot() }
+        let worker = &self.worker;
+        let heartbeat_ms = worker.heartbeat_interval().and_then(|interval| i64::try_from(interval.as_millis()).ok());
+        let max_requests = worker.max_requests().and_then(|max| i64::try_from(max).ok());
+        Identity { id: worker.id(), generation: worker.generation(), slot: worker.slot(), heartbeat_ms, max_requests }
     }
 
     /// Asks for a listener; a report `listener` or `refused` with the same `seq` answers.
@@ -69,6 +84,12 @@ impl Connection {
     #[napi]
     pub fn listening(&self, target: Option<Target>) {
         self.worker.listening(target.as_ref().and_then(Target::address));
+    }
+
+    /// A sign of life.
+    #[napi]
+    pub fn beat(&self) {
+        self.worker.beat();
     }
 
     /// Says that a listener is no longer held.

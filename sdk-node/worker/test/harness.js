@@ -1,13 +1,14 @@
 'use strict'
 // Real masters, workers and connections for the tests: everything is waited for by its event, and ends with the test.
 
-const { spawn } = require('node:child_process')
+const { execFile, spawn } = require('node:child_process')
 const { once, EventEmitter } = require('node:events')
-const { mkdtempSync, rmSync } = require('node:fs')
+const { chownSync, mkdtempSync, rmSync } = require('node:fs')
 const net = require('node:net')
 const { tmpdir } = require('node:os')
-const { join } = require('node:path')
+const { join, resolve } = require('node:path')
 const readline = require('node:readline')
+const { promisify } = require('node:util')
 
 const MASTER = process.env.DUTCH_MASTER ?? join(__dirname, '../../../target/debug/dutch-master')
 const SDK = join(__dirname, '..')
@@ -51,16 +52,26 @@ class Lines extends EventEmitter {
   }
 }
 
+/** A port that was free a moment ago. */
+async function freePort(host = '127.0.0.1') {
+  const server = net.createServer().listen(0, host)
+  await once(server, 'listening')
+  const { port } = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
 /**
- * Starts `dutch-master start [options] app`, and a process for `node app` where `master` is false.
+ * Starts `dutch-master start [options] app`, and a process for `node app` where `master` is false; as another user where `uid` says so.
  * What apps print as JSON is in `said`, the log of the master in `log`, all else that is on stderr in `errors`.
  */
-function start(t, app, { master = true, options = [], workers = 1, env = {}, nodeArgs = [] } = {}) {
+function start(t, app, { master = true, options = [], workers = 1, env = {}, nodeArgs = [], sdk = SDK, uid } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'dm-'))
-  const script = join(__dirname, 'apps', app)
-  const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', '--node-sdk', SDK, '--settle-time', '1ms']
+  if (uid) chownSync(dir, uid, uid)
+  const script = resolve(__dirname, 'apps', app)
+  const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', ...(sdk ? ['--node-sdk', sdk] : []), '--settle-time', '1ms']
   const [command, args] = master ? [MASTER, ['start', ...common, ...options, script]] : [process.execPath, [...nodeArgs, script]]
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, uid, gid: uid, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
   const running = { child, dir, said: new Lines(), log: new Lines(), errors: new Lines() }
   const closed = once(child, 'close')
   const pids = new Set()
@@ -86,6 +97,8 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   /** A rolling restart: with one worker, it is told to go once its replacement runs. */
   running.restart = () => child.kill('SIGUSR2')
   running.stop = () => child.kill('SIGTERM')
+  /** What `dutch-master status --json` says. */
+  running.status = async () => JSON.parse((await promisify(execFile)(MASTER, ['status', '--json'], { env: { ...process.env, XDG_RUNTIME_DIR: dir } })).stdout)
   return running
 }
 
@@ -198,4 +211,4 @@ function parseResponse(text) {
   return { ...found, body: rest.slice(0, length), size: head[0].length + length }
 }
 
-module.exports = { start, Client, SDK, HANG_MS }
+module.exports = { start, freePort, bounded, Lines, Client, SDK }

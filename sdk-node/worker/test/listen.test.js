@@ -6,20 +6,11 @@ const { once } = require('node:events')
 const net = require('node:net')
 const { join } = require('node:path')
 const { test } = require('node:test')
-const { start, SDK } = require('./harness.js')
+const { start, freePort, SDK } = require('./harness.js')
 
 async function worker(t, script, options) {
   const pool = start(t, 'script.js', { ...options, env: { SCRIPT: `const http = require('http'); const server = http.createServer((req, res) => res.end('ok'));\n${script}`, SDK, ...options?.env } })
   return { pool, said: await pool.hears('facts') }
-}
-
-/** A port that was free a moment ago. */
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 test('a port on every address is dual-stack, and address() says so', async (t) => {

@@ -2,11 +2,14 @@
 // A worker whose master is gone serves on; if no master comes back it drains and exits, and never holds a port for ever.
 
 const assert = require('node:assert/strict')
+const { mkdtempSync, rmSync, writeFileSync } = require('node:fs')
+const { tmpdir } = require('node:os')
+const { dirname, join } = require('node:path')
 const { test } = require('node:test')
 const { start, Client } = require('./harness.js')
 
-async function orphan(t, orphanTimeout) {
-  const pool = start(t, 'http.js', { options: ['--orphan-timeout', orphanTimeout], env: { HOLD: '1' } })
+async function orphan(t, orphanTimeout, env) {
+  const pool = start(t, 'http.js', { options: ['--orphan-timeout', orphanTimeout], env: { HOLD: '1', ...env } })
   const { port, pid } = await pool.hears('listening')
   await pool.logs('Worker listening')
   pool.child.kill('SIGKILL')
@@ -37,5 +40,17 @@ test('after the orphan timeout it drains, disconnects and exits 0', async (t) =>
   await go.get('/go').response()
   assert.deepEqual(await client.response(), { status: 200, connection: 'close', body: 'waited' })
   await pool.hears('disconnect')
+  assert.equal((await pool.hears('exit')).code, 0)
+})
+
+test('what waits in the queue when it begins to drain is served, as nobody else may be left', async (t) => {
+  const gate = join(mkdtempSync(join(tmpdir(), 'dm-gate-')), 'open')
+  t.after(() => rmSync(dirname(gate), { recursive: true }))
+  const { pool, port } = await orphan(t, '1s', { BLOCK_UNTIL: gate })
+  await pool.hears('order')
+  const waiting = await Promise.all(Array.from({ length: 30 }, () => Client.connect(t, port)))
+  writeFileSync(gate, '')
+  const answers = await Promise.all(waiting.map((client) => client.get('/').response()))
+  assert.deepEqual(new Set(answers.map(({ status, connection }) => `${status} ${connection}`)), new Set(['200 close']))
   assert.equal((await pool.hears('exit')).code, 0)
 })

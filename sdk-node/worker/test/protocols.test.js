@@ -3,7 +3,6 @@
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
-const http2 = require('node:http2')
 const { join } = require('node:path')
 const { test } = require('node:test')
 const tls = require('node:tls')
@@ -84,24 +83,6 @@ test('an upgraded connection stays until it ends', async (t) => {
   assert.equal(await client.send('still here').text('still here'), 'still here')
   assert.ok(!pool.said.all.some(({ event }) => event === 'disconnect'))
   client.close()
-  await drained()
-})
-
-test('http2: a session is told to go away, its open streams are finished', async (t) => {
-  const { pool, port, go, drained } = await running(t, `
-    const server = require('http2').createServer((req, res) => { say('request'); process.once('go', () => res.end('done')); if (req.url === '/go') process.emit('go') })
-    server.listen(0, () => say('facts', { port: server.address().port }))
-    process[Symbol.for('dutch-master-worker')].on('disconnect', () => setTimeout(() => process.emit('go'), 100))`)
-  const session = http2.connect(`http://127.0.0.1:${port}`)
-  t.after(() => session.destroy())
-  const stream = session.request({ ':path': '/wait' })
-  await pool.hears('request')
-  const goaway = once(session, 'goaway')
-  await go()
-  await goaway
-  let text = ''
-  for await (const chunk of stream) text += chunk
-  assert.equal(text, 'done')
   await drained()
 })
 

@@ -67,7 +67,7 @@ test('an addon that cannot be loaded says what to do', async (t) => {
   const running = start(t, 'http.js', { master: false, nodeArgs: PRELOAD, env })
   const code = await running.exits()
   assert.equal(code, 1)
-  assert.match(running.errors.all[0], /native addon cannot be loaded .*addon\.node.*npm run build/)
+  assert.match(running.errors.all[0], /native addon cannot be loaded: .*addon\.node.*npm run build/)
 })
 
 test('a process that has another parent by IPC stays its child, and says so', async (t) => {

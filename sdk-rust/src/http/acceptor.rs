@@ -48,6 +48,15 @@ impl Acceptor {
     pub(super) async fn accept(&mut self, load: impl Fn() -> usize) -> io::Result<Accepted> {
         loop {
             let mut ready = self.listener.readable().await?;
+            if ready.ready().is_read_closed() {
+                drop(ready);
+                // Somebody shut the listener down. Even when it listens again the runtime keeps on saying so, to this registration.
+                match next_or_why(|| self.listener.get_ref().accept())? {
+                    Some((socket, from)) => return adopt(socket, self.is_unix, from.as_socket()),
+                    None => self.listener = watch(self.listener.get_ref().try_clone()?)?,
+                }
+                continue;
+            }
             if !self.turn.comes(self.listener.get_ref(), load()).await {
                 ready.clear_ready();
                 continue;
@@ -91,6 +100,14 @@ fn adopt(socket: Socket, is_unix: bool, from: Option<SocketAddr>) -> io::Result<
     let stream = net::TcpStream::from(socket);
     stream.set_nonblocking(true)?;
     Ok((Either::Left(TcpStream::from_std(stream)?), from))
+}
+
+/// The next connection, if one waits.
+fn next_or_why<T>(accept: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    match accept() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// The next connection that waits; one that its client has given up is none.

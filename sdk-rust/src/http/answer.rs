@@ -44,7 +44,7 @@ pub(super) fn answering<S: HttpService>(
             if worker.is_ordered() && !http2 && !upgraded {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, end: End(activity) }))
+            Ok(response.map(|body| Answer { body, end: End { activity, worker } }))
         }
     })
 }
@@ -58,11 +58,15 @@ pin_project_lite::pin_project! {
     }
 }
 
-struct End(Arc<Activity>);
+struct End {
+    activity: Arc<Activity>,
+    worker: Worker,
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.response_ended();
+        self.activity.response_ended();
+        self.worker.answered();
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use dutch_master_protocol::message::Address;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::either::Either;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, warn};
 
 use super::acceptor::{Accepted, Acceptor};
@@ -63,6 +63,7 @@ impl<S: HttpService> Serve<S> {
         let (key, address): (String, Option<Address>) = (listener.key().to_owned(), listener.address().cloned());
         let mut acceptor = Acceptor::new(listener, worker.pool_size())?;
         worker.listening(address);
+        let beating = worker.heartbeat_interval().map(|every| AbortOnDropHandle::new(tokio::spawn(beat(worker.clone(), every))));
 
         let connections = TaskTracker::new();
         let phase = watch::Sender::new(Phase::Serving);
@@ -74,6 +75,7 @@ impl<S: HttpService> Serve<S> {
         };
 
         let order = accept_until_ordered(worker, &mut acceptor, || connections.len(), take).await;
+        drop(beating);
         debug!(reason = ?order.reason, connections = connections.len(), "draining");
         phase.send_replace(Phase::Draining);
         if matches!(order.reason, Reason::Stop | Reason::Orphaned) {
@@ -86,6 +88,16 @@ impl<S: HttpService> Serve<S> {
         connections.close();
         drain(worker, order, &connections, &phase).await;
         Ok(())
+    }
+}
+
+/// Signs of life, the first one at once: a task like those of the connections, so that it stands still when no thread has time for them.
+async fn beat(worker: Worker, every: Duration) {
+    let mut beats = interval(every);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        worker.beat();
     }
 }
 

@@ -282,3 +282,14 @@ fn after_an_order_the_end_of_the_connection_changes_nothing() {
     assert_eq!((world.session.poll_deadline(), world.session.order()), (None, order));
     assert!(matches!(world.outputs()[..], [Output::Order(_), Output::Ended { ordered: true }]));
 }
+
+#[test]
+fn last_words_of_the_master_are_the_end_of_the_connection_and_nothing_behind_them_counts() {
+    let mut world = World::open();
+    let words = FromMaster::Error(ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "enough".into() });
+    world.feed(&[frame(&words), go(DisconnectReason::Stop, 1)].concat()).unwrap();
+    assert!(world.session.has_ended());
+    assert!(matches!(&world.outputs()[..], [Output::Error(_), Output::Ended { ordered: false }]));
+    world.pass(Duration::from_secs(60));
+    assert!(matches!(&world.outputs()[..], [Output::Order(order)] if order.reason == Reason::Orphaned));
+}

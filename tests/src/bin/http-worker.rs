@@ -1,4 +1,4 @@
-//! An axum service over the Rust SDK: `/`, `/slow`, `/echo`. With `--graceful hyper` it ends by hyper's own graceful shutdown, as people would write it without the SDK: the negative control.
+//! An axum service over the Rust SDK: `/`, `/slow`, `/echo`, and `/leak` and `/block` to misbehave. With `--graceful hyper` it ends by hyper's own graceful shutdown, as people would write it without the SDK: the negative control.
 //!
 //! In that mode it also counts the connections that it accepts, if `HTTP_WORKER_COUNTS` names a folder.
 
@@ -20,12 +20,14 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 
+const THREADS: usize = 2;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let worker = Worker::from_env()?;
     let name = worker.welcome().and_then(|welcome| welcome.names.first()).ok_or("no listener is configured")?;
     let listener = worker.listen_blocking(format!("name:{name}").as_str())?;
     let hyper_graceful = std::env::args().skip(1).eq(["--graceful", "hyper"]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     runtime.block_on(async {
         match hyper_graceful {
             true => serve_and_end_by_hyper(&worker, listener).await,
@@ -36,13 +38,33 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn router() -> Router {
     let home = format!("Hello from process {}\n", std::process::id());
-    Router::new().route("/", get(async || home)).route("/slow", get(slow)).route("/echo", post(async |body: Bytes| body))
+    Router::new()
+        .route("/", get(async || home))
+        .route("/slow", get(slow))
+        .route("/echo", post(async |body: Bytes| body))
+        .route("/leak", get(leak))
+        .route("/block", get(block))
 }
 
 async fn slow(Query(query): Query<HashMap<String, u64>>) -> &'static str {
     let ms = query.get("ms").copied().unwrap_or(200).min(60_000);
     tokio::time::sleep(Duration::from_millis(ms)).await;
     "This took a while\n"
+}
+
+/// Takes memory and keeps it.
+async fn leak(Query(query): Query<HashMap<String, usize>>) -> &'static str {
+    let bytes = query.get("mib").copied().unwrap_or(1).min(256) << 20;
+    std::mem::forget(vec![1_u8; bytes]);
+    "Gone\n"
+}
+
+/// Holds up every thread of the runtime.
+async fn block() -> &'static str {
+    for _ in 0..THREADS {
+        tokio::spawn(async { std::thread::sleep(Duration::from_secs(60)) });
+    }
+    "Soon\n"
 }
 
 /// What hyper's documentation shows.

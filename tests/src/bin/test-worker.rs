@@ -4,14 +4,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, exit};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dutch_master_protocol::codec::{FrameDecoder, encode};
-use dutch_master_protocol::message::{Drained, FromMaster, FromWorker, Hello, Leaving, Listen, Listening, RequestRestart, VERSION, Welcome};
+use dutch_master_protocol::message::{
+    Address, AppMessage, Drained, FromMaster, FromWorker, Hello, Leaving, Listen, Listening, RequestRestart, VERSION, Welcome,
+};
 use dutch_master_protocol::{codec, env, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -53,6 +55,13 @@ impl Worker {
         match step {
             "exit" => exit(argument.parse()?),
             "sleep" => thread::sleep(Duration::from_millis(argument.parse()?)),
+            // Until the file is there; and makes one, to tell how far it is.
+            "await" => {
+                while !std::path::Path::new(argument).exists() {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            "touch" => drop(std::fs::File::create(argument)?),
             "hang" => loop {
                 thread::park();
             },
@@ -70,10 +79,34 @@ impl Worker {
                 self.listener = None;
                 self.say(&FromWorker::Disconnect(Drained::default()))?;
             }
+            // What no worker must do: to the listener that it shares, and to the master.
+            "shutdown" => nix::sys::socket::shutdown(self.listener()?.as_raw_fd(), nix::sys::socket::Shutdown::Both)?,
+            "blocking" => self.listener()?.set_nonblocking(false)?,
+            "flood" => self.misbehave(&encode(&FromWorker::Message(AppMessage { json: "0".into() }))?.repeat(argument.parse()?))?,
+            "garbage" => self.misbehave(&[0, 0, 0, 1, 0xc1])?,
+            "oversized" => self.misbehave(&[0, 1, 0, 1])?,
+            "half" => self.misbehave(&[0, 0, 0, 9, 0x81])?,
+            "hello-again" => self.misbehave(&encode(&FromWorker::Hello(Hello { protocol: VERSION, ..Hello::default() }))?)?,
+            // Asks and does not read the answers.
+            "deaf" => {
+                let address = Some(Address::unix("not/absolute/".repeat(20)));
+                self.misbehave(&encode(&FromWorker::Listen(Listen { seq: 2, address, ..Listen::default() }))?.repeat(argument.parse()?))?;
+            }
+            "descriptor" => socket::send_fd(self.master.as_ref().ok_or("not connected")?.socket.as_fd(), io::stdin().as_fd())?,
             // Ends the connection to the master and lives on.
             "drop" => self.master = None,
             _ => return Err(format!("no such step: {step}").into()),
         }
+        Ok(())
+    }
+
+    fn listener(&self) -> Result<&TcpListener> {
+        self.listener.as_ref().ok_or_else(|| "no listener".into())
+    }
+
+    /// The master may end the connection before it has taken everything.
+    fn misbehave(&mut self, bytes: &[u8]) -> Result<()> {
+        let _cut = self.master.as_mut().ok_or("not connected")?.socket.write_all(bytes);
         Ok(())
     }
 

@@ -30,7 +30,12 @@ pub struct Finished {
 }
 
 impl Running {
-    pub(super) fn start(mut command: Command) -> Running {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command) -> Running {
         let what = format!("{command:?}");
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -1,6 +1,7 @@
 //! The master under test: spoken to by its own commands and by signals, and gone with everything it started when the test ends.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use nix::sys::signal::{Signal, kill};
@@ -29,6 +30,12 @@ impl Master {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.path().join("dutch-master").join(NAME).with_extension("sock")
     }
 
     /// Its log.

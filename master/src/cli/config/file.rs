@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::place::Places;
+use crate::cli::metrics;
 use crate::cli::settings::{Settings, name_given_twice};
 use crate::cli::values;
 
@@ -165,17 +166,24 @@ impl Reader<'_> {
             "start_timeout" => settings.start_timeout = Some(one(key, value, values::positive_duration)?),
             "kill_timeout" => settings.kill_timeout = Some(one(key, value, values::duration)?),
             "settle_time" => settings.settle_time = Some(one(key, value, values::duration)?),
-            "orphan_timeout" => settings.orphan_timeout = Some(one(key, value, values::limit)?),
+            "orphan_timeout" => settings.orphan_timeout = Some(one(key, value, values::orphan_timeout)?),
             "surge" => settings.surge = Some(one(key, value, values::surge)?),
             "restart_attempts" => settings.restart_attempts = Some(one(key, value, values::attempts)?),
+            "max_lifetime" => settings.max_lifetime = Some(one(key, value, values::lifetime)?),
+            "max_memory" => settings.max_memory = Some(one(key, value, values::memory)?),
+            "max_requests" => settings.max_requests = Some(one(key, value, values::requests)?),
+            "heartbeat" => settings.heartbeat = Some(one(key, value, values::heartbeat)?),
             "keep_trying" => settings.keep_trying = Some(switch(key, value)?),
             "ready_on" => settings.ready_on = Some(one(key, value, choice)?),
+            "adapt" => settings.adapt = Some(one(key, value, crate::cli::adapt::when)?),
             "restart_signal" => settings.restart_signal = Some(one(key, value, values::restart_signal)?),
             "name" => settings.name = Some(one(key, value, values::name)?),
             "socket" => settings.socket = Some(one(key, value, |text| values::socket_path_from(base, text))?),
             "pid_file" => settings.pid_file = Some(path(value)?),
+            "metrics" => settings.metrics = Some(one(key, value, |text| metrics::target_from(base, text))?),
             "log_format" => settings.log_format = Some(one(key, value, choice)?),
             "log_level" => settings.log_level = Some(one(key, value, choice)?),
+            "log_file" => settings.log_file = Some(path(value)?),
             "node_args" => settings.node_args = Some(list(key, value, keep)?),
             "node_sdk" => settings.node_sdk = Some(path(value)?),
             unknown => return Err((key_span, keys::unknown(unknown))),

@@ -4,13 +4,15 @@
 const TEXT: &str = "a string";
 /// A length of time.
 const TIME: &str = "a string like \"30s\", \"1m30s\" or \"500ms\"";
+/// A length of time without end, or with one.
+const TIME_OR_NEVER: &str = "a string like \"30s\", or \"never\"";
 /// Several.
 const STRINGS: &str = "an array of strings";
 /// Yes or no.
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 24] = [
+pub(super) const KEYS: [(&str, &str); 31] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -21,17 +23,24 @@ pub(super) const KEYS: [(&str, &str); 24] = [
     ("start_timeout", TIME),
     ("kill_timeout", TIME),
     ("settle_time", TIME),
-    ("orphan_timeout", "a string like \"30s\", or \"never\""),
+    ("orphan_timeout", TIME_OR_NEVER),
     ("surge", "a share like \"25%\", a number, or \"all\""),
     ("restart_attempts", "a number"),
+    ("max_lifetime", TIME_OR_NEVER),
+    ("max_memory", "a string like \"512M\" or \"2G\", or \"never\""),
+    ("max_requests", "a number, or \"never\""),
+    ("heartbeat", TIME_OR_NEVER),
     ("keep_trying", SWITCH),
     ("ready_on", "\"listening\" or \"hello\""),
+    ("adapt", "\"accept\", \"notify\" or a string like \"delay:2s\""),
     ("restart_signal", "a string like \"SIGUSR2\""),
     ("name", TEXT),
     ("socket", TEXT),
     ("pid_file", TEXT),
+    ("metrics", "an address like \"127.0.0.1:9100\", or \"file:PATH\""),
     ("log_format", "\"pretty\", \"json\" or \"bunyan\""),
     ("log_level", "\"trace\", \"debug\", \"info\", \"warn\" or \"error\""),
+    ("log_file", TEXT),
     ("node_args", STRINGS),
     ("node_sdk", TEXT),
     ("worker_environment", "a table of variables"),

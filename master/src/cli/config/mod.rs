@@ -15,12 +15,13 @@ use self::file::FileError;
 pub(super) use self::print::text;
 use super::args::Service;
 use super::settings::{Log, Settings, name_given_twice};
+use super::signals::REOPEN_SIGNAL;
 
 /// The file that is taken when neither a worker nor a file is named.
 pub(super) const USUAL_FILE: &str = "dutch-master.toml";
 
 /// What concerns the log, and takes a new start to change.
-const FIXED_LOG_KEYS: [&str; 2] = ["log_format", "log_level"];
+const FIXED_LOG_KEYS: [&str; 3] = ["log_format", "log_level", "log_file"];
 
 /// Where to read the configuration, now and whenever it is to be read again.
 #[derive(Debug, Clone)]
@@ -50,6 +51,9 @@ pub(super) enum ConfigError {
     /// The file is right, and names no worker.
     #[error("{}: `worker` is missing, and no WORKER is on the command line", .0.display())]
     NoWorker(PathBuf),
+    /// One signal for two things.
+    #[error("{REOPEN_SIGNAL} opens the log file again and cannot ask for a restart as well; choose another --restart-signal")]
+    ReopenSignal,
 }
 
 impl ConfigError {
@@ -57,7 +61,7 @@ impl ConfigError {
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
             ConfigError::File(error) => error.lines(),
-            ConfigError::Usage(_) | ConfigError::NoWorker(_) => vec![self.to_string()],
+            ConfigError::Usage(_) | ConfigError::NoWorker(_) | ConfigError::ReopenSignal => vec![self.to_string()],
         }
     }
 }
@@ -97,6 +101,7 @@ impl Source {
         let both = self.command_line.clone().over(below);
         let log = both.log();
         match (both.options(), &self.file) {
+            (Some(options), _) if log.file.is_some() && options.restart_signal == REOPEN_SIGNAL => Err(ConfigError::ReopenSignal),
             (Some(options), _) => Ok(Configuration { options, log, origins }),
             (None, Some(file)) => Err(ConfigError::NoWorker(file.clone())),
             (None, None) => Err(ConfigError::Usage(format!("no WORKER, and no {USUAL_FILE} in this directory; for more information, try '--help'"))),
@@ -104,9 +109,9 @@ impl Source {
     }
 
     /// How a running master reads it again. What concerns the log stays as it was `before`.
-    pub(super) fn read_again(&self, before: Log) -> Result<Reread, String> {
+    pub(super) fn read_again(&self, before: &Log) -> Result<Reread, String> {
         let Configuration { options, log, .. } = self.read().map_err(|error| error.to_string())?;
-        let changed = [log.format != before.format, log.level != before.level];
+        let changed = [log.format != before.format, log.level != before.level, log.file != before.file];
         let fixed = FIXED_LOG_KEYS.into_iter().zip(changed).filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect();
         Ok(Reread { options, fixed })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use dutch_master::Options;
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, ReadyOn};
 
 use super::{Configuration, Origins};
 use crate::cli::settings::Log;
@@ -21,7 +21,7 @@ const ORIGIN_COLUMN: usize = 40;
 pub(in crate::cli) fn text(configuration: &Configuration) -> String {
     let Configuration { options, log, origins } = configuration;
     let mut text = String::new();
-    for (key, value) in entries(options, *log) {
+    for (key, value) in entries(options, log) {
         let line = match value {
             Value::Set(value) => format!("{key} = {value}"),
             Value::Unset(why) => format!("# {key}: {why}"),
@@ -54,7 +54,7 @@ pub(super) enum Value {
 }
 
 /// Every key but the variables, in the order of the documentation.
-pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)> {
+pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)> {
     // Without `..`: whatever is added has to be shown.
     let Options {
         worker,
@@ -71,13 +71,20 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         settle_time,
         surge,
         restart_attempts,
+        max_lifetime,
+        max_memory,
+        max_requests,
+        heartbeat,
         keep_trying,
         ready_on,
+        adapt,
         name,
         socket,
         pid_file,
+        metrics,
         node_args,
         node_sdk,
+        node: _, // for embedding programs alone
     } = options;
     let or = |value: Option<String>, why| value.map_or(Value::Unset(why), Value::Set);
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(self::path);
@@ -91,9 +98,13 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
         ("start_timeout", Value::Set(time(*start_timeout))),
         ("kill_timeout", Value::Set(time(*kill_timeout))),
         ("settle_time", Value::Set(time(*settle_time))),
-        ("orphan_timeout", Value::Set(orphan_timeout.map_or(string("never"), time))),
+        ("orphan_timeout", Value::Set(orphan_timeout.map_or(never(), time))),
         ("surge", Value::Set(self::surge(*surge))),
         ("restart_attempts", Value::Set(restart_attempts.to_string())),
+        ("max_lifetime", Value::Set(max_lifetime.map_or(never(), time))),
+        ("max_memory", Value::Set(max_memory.map_or(never(), memory))),
+        ("max_requests", Value::Set(max_requests.map_or(never(), |requests| requests.to_string()))),
+        ("heartbeat", Value::Set(heartbeat.map_or(never(), time))),
         ("keep_trying", Value::Set(keep_trying.to_string())),
         (
             "ready_on",
@@ -102,12 +113,15 @@ pub(super) fn entries(options: &Options, log: Log) -> Vec<(&'static str, Value)>
                 ReadyOn::Hello => "hello",
             })),
         ),
+        ("adapt", or(adapt.as_deref().map(string), "the worker speaks the protocol")),
         ("restart_signal", Value::Set(string(restart_signal))),
         ("name", or(name.as_deref().map(string), "made from worker and directory")),
         ("socket", or(path(socket), "in the runtime directory")),
         ("pid_file", or(path(pid_file), "none")),
+        ("metrics", or(metrics.as_ref().map(|to| string(&metrics_to(to))), "not served")),
         ("log_format", Value::Set(choice(&log.format))),
         ("log_level", Value::Set(choice(&log.level))),
+        ("log_file", or(path(&log.file), "standard error")),
         ("node_args", Value::Set(strings(node_args))),
         ("node_sdk", or(path(node_sdk), "looked for beside the app, then beside dutch-master")),
     ]
@@ -146,6 +160,13 @@ fn listener(listen: &ListenSpec) -> String {
     name.as_ref().map_or(address.to_owned(), |name| format!("{name}={address}"))
 }
 
+fn metrics_to(to: &MetricsTo) -> String {
+    match to {
+        MetricsTo::Serve(its) => address(its),
+        MetricsTo::File(path) => format!("file:{}", path.display()),
+    }
+}
+
 /// In the largest unit that leaves a whole number, up to seconds: `90s` is easier to compare than `1m 30s`.
 fn time(duration: Duration) -> String {
     let text = match duration.subsec_nanos() {
@@ -154,6 +175,16 @@ fn time(duration: Duration) -> String {
         _ => humantime::format_duration(duration).to_string(),
     };
     string(&text)
+}
+
+fn never() -> String {
+    string("never")
+}
+
+/// In the largest unit that leaves a whole number.
+fn memory(bytes: u64) -> String {
+    let (unit, shift) = [("G", 30), ("M", 20), ("K", 10)].into_iter().find(|(_, shift)| bytes.trailing_zeros() >= *shift).unwrap_or(("", 0));
+    string(&format!("{}{unit}", bytes >> shift))
 }
 
 fn surge(surge: Surge) -> String {
@@ -214,7 +245,10 @@ mod tests {
             listen: Some(["8000", "a=[::1]:9000", "b=unix:/run/b=c.sock"].iter().map(|text| values::listen(text).unwrap()).collect()),
             dir: Some("/srv/app".into()),
             env: Some(vec![("A b".into(), "1".into()), ("A b".into(), "2".into())]),
-            orphan_timeout: Some(values::limit("never").unwrap()),
+            orphan_timeout: Some(values::orphan_timeout("never").unwrap()),
+            max_memory: Some(values::memory("1.5G").unwrap()),
+            max_requests: Some(values::requests("1000").unwrap()),
+            metrics: Some(MetricsTo::File("/var/a b.prom".into())),
             kill_timeout: Some(Duration::from_millis(1_500)),
             ..Settings::default()
         };
@@ -255,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_key_with_its_default() {
-        let shown = entries(&Options::new("-"), source(Settings::default(), None).log());
+        let shown = entries(&Options::new("-"), &source(Settings::default(), None).log());
         let documented = documented();
         let keys: Vec<_> = documented.iter().map(|(key, ..)| key.as_str()).collect();
         assert_eq!(keys, super::super::keys::KEYS.map(|(key, _)| key));

@@ -1,7 +1,7 @@
 //! One event as one line: for people, as JSON, or as the `bunyan` command reads it.
 
 use std::fmt::Write;
-use std::io::{self, IsTerminal};
+use std::io::IsTerminal;
 use std::time::SystemTime;
 
 use serde::Serializer;
@@ -20,6 +20,7 @@ pub(super) struct Line<'a> {
 }
 
 /// How lines look.
+#[derive(Debug)]
 pub(super) enum Format {
     Pretty { coloured: bool },
     Json,
@@ -31,9 +32,10 @@ const JSON_KEYS: [&str; 3] = ["time", "level", "msg"];
 const BUNYAN_KEYS: [&str; 7] = ["name", "hostname", "pid", "level", "msg", "time", "v"];
 
 impl Format {
-    pub(super) fn new(format: LogFormat) -> Format {
+    /// For what goes to `out`.
+    pub(super) fn new(format: LogFormat, out: &impl IsTerminal) -> Format {
         match format {
-            LogFormat::Pretty => Format::Pretty { coloured: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) },
+            LogFormat::Pretty => Format::Pretty { coloured: out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) },
             LogFormat::Json => Format::Json,
             LogFormat::Bunyan => {
                 let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());

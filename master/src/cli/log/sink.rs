@@ -1,5 +1,6 @@
-//! Writes lines to standard error without ever holding up the master: a log that nobody reads loses lines, and later says how many.
+//! Writes lines without ever holding up the master: a log that nobody reads loses lines, and later says how many.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -19,34 +20,60 @@ const CHUNK: usize = 4_096;
 /// Tries after an interruption: a signal that comes back with each try (SIGTTOU) must not turn into a loop.
 const INTERRUPTIONS_MAX: u8 = 3;
 
-#[derive(Default)]
+/// Why lines are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// There is no room, and nobody makes any.
+    Unread,
+    /// They cannot be written.
+    Failed(Errno),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::Unread => f.write_str("nobody read them"),
+            Loss::Failed(errno) => io::Error::from(*errno).fmt(f),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 pub(super) struct Sink {
     lost: u64,
+    why: Option<Loss>,
     /// A line was cut, and the next one has to begin on its own.
     cut: bool,
     waited_at: Option<Instant>,
 }
 
 impl Sink {
-    /// Writes a line, or counts it as lost; `tell` makes the line that tells of lost ones.
-    pub(super) fn write(&mut self, line: &[u8], tell: impl Fn(u64) -> Vec<u8>) {
-        self.write_to(&mut io::stderr().lock(), line, tell);
+    /// Writes a line, or counts it as lost; `tell` makes the line that tells of lost ones. Returns why, if it is the first one that is.
+    pub(super) fn write<W: Write + AsFd>(&mut self, out: &mut W, line: &[u8], tell: impl Fn(u64, Loss) -> Vec<u8>) -> Option<Loss> {
+        let before = self.lost;
+        let written = self.try_write(out, line, tell);
+        if let Err(why) = written {
+            self.lost += 1;
+            self.why = Some(why);
+        }
+        written.err().filter(|_| before == 0)
     }
 
-    fn write_to<W: Write + AsFd>(&mut self, out: &mut W, line: &[u8], tell: impl Fn(u64) -> Vec<u8>) {
-        if self.cut && self.put(out, b"\n") {
+    fn try_write<W: Write + AsFd>(&mut self, out: &mut W, line: &[u8], tell: impl Fn(u64, Loss) -> Vec<u8>) -> Result<(), Loss> {
+        if self.cut {
+            self.put(out, b"\n")?;
             self.cut = false;
         }
-        if self.lost > 0 && !self.cut && self.put(out, &tell(self.lost)) {
+        if self.lost > 0 {
+            self.put(out, &tell(self.lost, self.why.unwrap_or(Loss::Unread)))?;
             self.lost = 0;
         }
-        if self.lost > 0 || self.cut || !self.put(out, line) {
-            self.lost += 1;
-        }
+        self.put(out, line)
     }
 
-    /// Whether all of it was written.
-    fn put<W: Write + AsFd>(&mut self, out: &mut W, bytes: &[u8]) -> bool {
+    /// Writes all of it, or says why not.
+    fn put<W: Write + AsFd>(&mut self, out: &mut W, bytes: &[u8]) -> Result<(), Loss> {
+        let mut outcome = Ok(());
         let mut may_wait = self.lost == 0 && self.waited_at.is_none_or(|at| at.elapsed() >= WAIT_AGAIN);
         let (mut rest, mut interruptions) = (bytes, 0);
         while !rest.is_empty() && interruptions < INTERRUPTIONS_MAX {
@@ -64,13 +91,16 @@ impl Sink {
                 Ok(written) => rest = &rest[written..],
                 // Writable for others, who were faster: the descriptor may be shared with workers.
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => interruptions += 1,
-                Err(_) => break,
+                Err(error) => {
+                    outcome = Err(Loss::Failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))));
+                    break;
+                }
             }
         }
         if !rest.is_empty() && rest.len() < bytes.len() {
             self.cut = true;
         }
-        rest.is_empty()
+        if rest.is_empty() { Ok(()) } else { outcome.and(Err(Loss::Unread)) }
     }
 }
 
@@ -89,8 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn tell(lost: u64) -> Vec<u8> {
-        format!("lost {lost}\n").into_bytes()
+    fn tell(lost: u64, why: Loss) -> Vec<u8> {
+        format!("lost {lost}: {why}\n").into_bytes()
     }
 
     /// Fills a pipe and says with how many bytes.
@@ -106,20 +136,20 @@ mod tests {
     fn a_log_that_nobody_reads_loses_lines_and_later_says_how_many() {
         let (mut reader, mut out) = io::pipe().unwrap();
         let mut sink = Sink::default();
-        sink.write_to(&mut out, b"first\n", tell);
+        sink.write(&mut out, b"first\n", tell);
         let filled = fill(&mut out);
         for _ in 0..3 {
-            sink.write_to(&mut out, b"lost\n", tell);
+            sink.write(&mut out, b"lost\n", tell);
         }
         let mut before = vec![0; b"first\n".len() + filled];
         reader.read_exact(&mut before).unwrap();
         sink.waited_at = None;
-        sink.write_to(&mut out, b"last\n", tell);
+        sink.write(&mut out, b"last\n", tell);
         drop(out);
         let mut after = String::new();
         reader.read_to_string(&mut after).unwrap();
         assert!(before.starts_with(b"first\n"));
-        assert_eq!(after, "lost 3\nlast\n");
+        assert_eq!(after, "lost 3: nobody read them\nlast\n");
     }
 
     #[test]
@@ -130,7 +160,7 @@ mod tests {
         let begin = Instant::now();
         for _ in 0..50 {
             sink.lost = 0;
-            sink.write_to(&mut out, b"line\n", tell);
+            sink.write(&mut out, b"line\n", tell);
             assert_eq!(sink.lost, 1);
         }
         assert!(begin.elapsed() < Duration::from_secs(1), "none of the fifty waited its 200 ms");
@@ -141,7 +171,7 @@ mod tests {
         let (reader, mut out) = io::pipe().unwrap();
         drop(reader);
         let mut sink = Sink::default();
-        sink.write_to(&mut out, b"line\n", tell);
+        sink.write(&mut out, b"line\n", tell);
         assert_eq!(sink.lost, 1);
     }
 }

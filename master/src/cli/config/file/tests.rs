@@ -1,7 +1,9 @@
 //! What a file may say, and what is said of one that is wrong.
 
+use std::net::Ipv4Addr;
+
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, NumWorkers, Options};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options};
 use dutch_master_protocol::message::Address;
 
 use super::*;
@@ -43,14 +45,21 @@ fn every_option_can_be_given() {
         orphan_timeout = "never"
         surge = "all"
         restart_attempts = 5
+        max_lifetime = "1d"
+        max_memory = "512M"
+        max_requests = 1000
+        heartbeat = "10s"
         keep_trying = true
         ready_on = "hello"
+        adapt = "delay:2s"
         restart_signal = "USR1"
         name = "shop"
         socket = "shop.sock"
         pid_file = "/run/shop.pid"
+        metrics = 9100
         log_format = "json"
         log_level = "debug"
+        log_file = "shop.log"
         node_args = ["--inspect --x", "--y"]
         node_sdk = "sdk"
         [worker_environment]
@@ -58,6 +67,7 @@ fn every_option_can_be_given() {
         "#,
     );
     assert_eq!(keys::KEYS.len() - 3, settings.given().len(), "`args` goes with `worker`, and variables are counted apart");
+    assert_eq!(settings.log().file, Some("/etc/shop/shop.log".into()));
     let options = settings.options().unwrap();
     assert_eq!(
         options,
@@ -74,12 +84,18 @@ fn every_option_can_be_given() {
             orphan_timeout: None,
             surge: Surge::All,
             restart_attempts: 5,
+            max_lifetime: Some(values::duration("24h").unwrap()),
+            max_memory: Some(512 << 20),
+            max_requests: Some(1_000),
+            heartbeat: Some(values::duration("10s").unwrap()),
             keep_trying: true,
             ready_on: dutch_master::options::ReadyOn::Hello,
+            adapt: Some("delay:2s".into()),
             restart_signal: "SIGUSR1".into(),
             name: Some("shop".into()),
             socket: Some("/etc/shop/shop.sock".into()),
             pid_file: Some("/run/shop.pid".into()),
+            metrics: Some(MetricsTo::Serve(Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 9_100))),
             node_args: vec!["--inspect".into(), "--x".into(), "--y".into()],
             node_sdk: Some("/etc/shop/sdk".into()),
             ..Options::new("app.js")

@@ -1,4 +1,4 @@
-//! One control connection to a master: says hello, asks, and takes answers.
+//! One control connection to a master: says hello, asks, and takes answers. For the command line, and for programs that embed a master.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,14 +21,16 @@ const READ_SIZE: usize = 4_096;
 
 /// Why a master could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
+pub enum ClientError {
     /// Nobody listens there.
     #[error("no master answers at {}", .0.display())]
     NobodyThere(PathBuf),
     /// It cannot be reached.
     #[error("cannot connect to {}: {error}", path.display())]
     Connect {
+        /// Where.
         path: PathBuf,
+        /// Why.
         #[source]
         error: io::Error,
     },
@@ -53,14 +55,15 @@ pub(super) enum ClientError {
 }
 
 /// A connection whose master said welcome.
-pub(super) struct Client {
+#[derive(Debug)]
+pub struct Client {
     stream: UnixStream,
     decoder: FrameDecoder,
 }
 
 impl Client {
     /// Connects and says hello.
-    pub(super) async fn connect(path: &Path) -> Result<Client, ClientError> {
+    pub async fn connect(path: &Path) -> Result<Client, ClientError> {
         let connecting = timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await.map_err(|_| ClientError::Silent)?;
         let stream = connecting.map_err(|error| {
             let nobody_there = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
@@ -74,7 +77,7 @@ impl Client {
     }
 
     /// Sends a request and takes the first answer to it.
-    pub(super) async fn ask(&mut self, request: &FromControl) -> Result<ToControl, ClientError> {
+    pub async fn ask(&mut self, request: &FromControl) -> Result<ToControl, ClientError> {
         let answer = async {
             self.send(request).await?;
             self.next().await?.ok_or(ClientError::Ended)
@@ -83,12 +86,12 @@ impl Client {
     }
 
     /// The next answer, which comes at once.
-    pub(super) async fn prompt_next(&mut self) -> Result<ToControl, ClientError> {
+    pub async fn prompt_next(&mut self) -> Result<ToControl, ClientError> {
         timeout(ANSWER_TIMEOUT, self.next()).await.map_err(|_| ClientError::Silent)??.ok_or(ClientError::Ended)
     }
 
     /// The next answer, whenever it comes; `None`: the master ended the connection. Nothing is lost when the waiting is given up.
-    pub(super) async fn next(&mut self) -> Result<Option<ToControl>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<ToControl>, ClientError> {
         loop {
             if let Some(body) = self.decoder.next_frame()? {
                 let message = codec::decode(body)?;

@@ -1,0 +1,3 @@
+module dutch-master-example
+
+go 1.19

@@ -1,0 +1,174 @@
+"""A worker of dutch-master on Python's own http.server, with the standard library alone (3.9 or newer). Started by hand, it serves on port 8000.
+
+The same with asyncio stands in section 0 of protocol/SPEC.md.
+"""
+
+import io, os, select, socket, struct, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+IDLE_GRACE = 5  # seconds that an idle connection stays open after the order to go
+
+
+# MessagePack, as much of it as the protocol has: it is strict where the protocol is.
+def pack(v):
+    if isinstance(v, int): return struct.pack(">Bq", 0xD3, v)
+    if isinstance(v, str): return struct.pack(">BI", 0xDB, len(v.encode())) + v.encode()
+    return struct.pack(">BI", 0xDF, len(v)) + b"".join(pack(k) + pack(x) for k, x in v.items())
+
+
+def unpack(f):
+    def take(n):
+        if len(data := f.read(n)) < n: raise ValueError("a value that is cut off")
+        return data
+    t = take(1)[0]
+    if t < 0x80 or t >= 0xE0: return t if t < 0x80 else t - 256
+    if t in (0xC0, 0xC2, 0xC3): return {0xC0: None, 0xC2: False, 0xC3: True}[t]
+    if 0xCC <= t <= 0xD3: return int.from_bytes(take(1 << (t & 3)), "big", signed=t >= 0xD0)
+    wide = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(t)
+    if wide is None and not 0x80 <= t < 0xC0: raise ValueError("a type that is not allowed")
+    n = int.from_bytes(take(wide), "big") if wide else t & (31 if t >= 0xA0 else 15)
+    if 0xA0 <= t < 0xC0 or 0xD9 <= t <= 0xDB: return take(n).decode()
+    if 0x90 <= t < 0xA0 or 0xDC <= t <= 0xDD: return [unpack(f) for _ in range(n)]
+    if len(items := {unpack(f): unpack(f) for _ in range(n)}) < n: raise ValueError("a key that stands twice")
+    return items
+
+
+class Master:
+    """The connection to the master. It is read exactly, never beyond a frame: a descriptor may be behind it."""
+
+    def __init__(self):
+        path, token, *_ = [os.environ.pop("DUTCH_MASTER_" + name) for name in ("SOCKET", "TOKEN", "WORKER_ID", "SLOT")]
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.say("hello", protocol=1, token=token, sdk="python-example/1", pid=os.getpid())
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+        self.welcome = self.expect("welcome")[0]
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
+
+    def say(self, event, **keys):
+        body = pack({"event": event, **keys})
+        try: self.socket.sendall(struct.pack(">I", len(body)) + body)
+        except OSError: pass  # a master that is gone needs no words
+
+    def exactly(self, n):
+        if len(data := self.socket.recv(n, socket.MSG_WAITALL)) < n: raise EOFError("the master is gone")
+        return data
+
+    def expect(self, *events):
+        """The next message of these; every other one is ignored. What breaks the rules ends the connection."""
+        try:
+            while True:
+                n = int.from_bytes(self.exactly(4), "big")
+                if not 0 < n <= 65536: raise ValueError("no length of a frame")
+                message = unpack(body := io.BytesIO(self.exactly(n)))
+                if not isinstance(message["event"], str) or body.read(): raise ValueError("no message")
+                fds = self.descriptor(message) if message["event"] == "listener" else []
+                if message.get("protocol", 1) != 1: raise ValueError("another version")
+                if message["event"] == "error": raise EOFError(f"{message['code']}: {message['message']}")
+                if message["event"] in events: return message, fds
+                for fd in fds:  # not asked for
+                    os.close(fd)
+                    self.say("close", key=message["key"])
+        except (ValueError, KeyError, TypeError) as error:
+            self.say("error", code="malformed", message=str(error))
+            self.socket.close()
+            raise EOFError("the master breaks the rules") from error
+
+    def descriptor(self, message):
+        byte, fds, *_ = socket.recv_fds(self.socket, 1, 1)
+        if (byte, len(fds), message["fds"]) != (b"\0", 1, 1): raise ValueError("bad descriptors")
+        os.set_inheritable(fds[0], False)
+        return fds
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = b"hello from Python\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        if self.server.order:  # the client is to use the connection no more
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def handle_one_request(self):
+        if self.request_comes(): super().handle_one_request()
+        else: self.close_connection = True
+
+    def request_comes(self):
+        """Waits for the first byte of a request; before the first request a connection counts as busy, later as idle."""
+        is_new, self.is_used = not getattr(self, "is_used", False), True
+        self.connection.settimeout(0)
+        while not self.rfile.peek():
+            if select.select([self.connection], [], [], 0.05)[0] and not self.rfile.peek(): return False  # the client has gone
+            order = self.server.order
+            if order and time.monotonic() > (order["ends"] if is_new else min(order["ends"], order["came"] + IDLE_GRACE)): return False
+        self.connection.settimeout(60)
+        return True
+
+    def log_message(self, *_): pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads, order = True, None
+
+    def __init__(self, listener):
+        super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+
+    def server_bind(self): pass
+
+    def shutdown_request(self, request):
+        """Half-close, then read what is still on its way: closing at once could reset the connection."""
+        try:
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(1)
+            while request.recv(4096): pass
+        except OSError: pass
+        request.close()
+
+    def accept_waiting(self):
+        while select.select([self.socket], [], [], 0)[0]: self.handle_request()
+
+
+def main():
+    if "DUTCH_MASTER_SOCKET" not in os.environ:
+        return Server(socket.create_server(("127.0.0.1", 8000))).serve_forever()
+    master = Master()
+    master.say("listen", seq=1, name=master.welcome["names"][0])
+    answer, fds = master.expect("listener", "disconnect")
+    if not fds: return master.say("disconnect")
+    server = Server(socket.socket(fileno=fds[0]))
+    before = threading.active_count()
+    accepting = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+    accepting.start()
+    master.say("listening")
+    try: order = master.expect("disconnect")[0]
+    except (EOFError, OSError):  # without a master: serve on for a while, then go
+        orphan = master.welcome.get("orphan_timeout_ms")
+        time.sleep(2**31 if orphan is None else orphan / 1000)
+        order = {"reason": "orphaned", "timeout_ms": 30000}
+    now = time.monotonic()
+    server.order = {"came": now, "ends": now + max(0, order["timeout_ms"] / 1000 - 1.5)}
+    threading.Thread(target=hear_on, args=(master, server), daemon=True).start()
+    server.shutdown()
+    if order["reason"] == "stop": server.accept_waiting()  # nobody else is left to accept these
+    server.socket.close()  # this worker's copy alone: never shutdown()
+    master.say("close", key=answer["key"])
+    while threading.active_count() > before + 1 and time.monotonic() < server.order["ends"] + 1: time.sleep(0.02)
+    master.say("disconnect")
+
+
+def hear_on(master, server):
+    """A later order may only shorten the time."""
+    try:
+        while True:
+            timeout = master.expect("disconnect")[0]["timeout_ms"] / 1000
+            server.order["ends"] = min(server.order["ends"], time.monotonic() + max(0, timeout - 1.5))
+    except (EOFError, OSError): time.sleep(2**31)  # after an order its end changes nothing
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -1,0 +1,141 @@
+//! Draining without a failed request (SPEC 12.2 to 12.5).
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use dutch_master_protocol::message::DisconnectReason;
+
+use crate::cli::conformance::case::{Case, Fault, Verdict, differs, must};
+use crate::cli::conformance::http::{Client, Response};
+use crate::cli::conformance::peer::readable;
+use crate::cli::conformance::steps::answered;
+use crate::cli::conformance::trial::Trial;
+
+/// A worker that ends idle connections at once has done it by then.
+const SOON: Duration = Duration::from_millis(600);
+
+/// Announced where the end of the time is waited for.
+const SHORT_MS: u64 = 3_000;
+
+/// How much later than announced a worker may be on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+
+pub(super) const CASES: &[Case] = &[
+    must("12.2.1", "finishes a request that is in flight", in_flight),
+    must("12.2.2", "says `Connection: close` with the next response of a connection", says_close),
+    must("12.2.3", "serves a connection from which no request has come yet", no_request_yet),
+    must("12.3", "leaves idle connections open for a while", idle),
+    must("12.3/end", "ends an idle connection without a reset", idle_ends),
+    must("12.4", "does not reset a connection with its last response on the way", pipelined),
+    must("12.5.1", "is drained by the announced timeout, whatever its clients do", in_time),
+];
+
+/// Sends the first part of a request, and the rest later.
+fn begun(client: &mut Client) -> Verdict<String> {
+    let request = client.request();
+    let (first, rest) = request.split_at(request.len() / 2);
+    sent(client.send(first))?;
+    Ok(rest.to_owned())
+}
+
+fn sent(result: Result<(), String>) -> Verdict {
+    result.or_else(|error| differs("a connection that takes a request", error))
+}
+
+/// The order is given and has been read.
+fn ordered(trial: &mut Trial<'_>) -> Verdict {
+    trial.restart()?;
+    match trial.stopped_accepting() {
+        // One without `close`: time has to do.
+        Err(Fault::Untested(_)) => {}
+        other => other?,
+    }
+    Ok(())
+}
+
+/// A response that says that it is the last one, and then an orderly end.
+fn last(client: &mut Client, response: Result<Response, String>) -> Verdict {
+    if !answered(response)? {
+        return differs("`Connection: close` with the response", "a response without");
+    }
+    ends(client)
+}
+
+fn ends(client: &mut Client) -> Verdict {
+    client.end().or_else(|error| differs("the end of the connection, without a reset", error))
+}
+
+fn in_flight(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.client()?;
+    let rest = begun(&mut client)?;
+    // Connections are accepted in order: when this one is answered, the other is in the worker's hands.
+    answered(trial.client()?.get())?;
+    ordered(trial)?;
+    sent(client.send(&rest))?;
+    answered(client.response())?;
+    drop(client);
+    trial.drained()
+}
+
+fn says_close(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.kept_alive()?;
+    let rest = begun(&mut client)?;
+    ordered(trial)?;
+    sent(client.send(&rest))?;
+    let response = client.response();
+    last(&mut client, response)
+}
+
+fn no_request_yet(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.client()?;
+    answered(trial.client()?.get())?;
+    ordered(trial)?;
+    std::thread::sleep(SOON);
+    let response = client.get();
+    last(&mut client, response)
+}
+
+fn idle(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.kept_alive()?;
+    ordered(trial)?;
+    std::thread::sleep(SOON);
+    let response = client.get();
+    last(&mut client, response)
+}
+
+fn idle_ends(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.kept_alive()?;
+    trial.order(DisconnectReason::Restart, 8_000)?;
+    let until = Instant::now() + Duration::from_secs(8) + SLACK;
+    if !readable(client.stream().as_fd(), until)? {
+        return differs("the end of an idle connection within the announced 8 s", "nothing");
+    }
+    ends(&mut client)?;
+    drop(client);
+    trial.drained()
+}
+
+fn pipelined(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.kept_alive()?;
+    let rest = begun(&mut client)?;
+    ordered(trial)?;
+    // A client that does not wait: its second request is unread when the first response closes.
+    sent(client.send(&(rest + &client.request())))?;
+    answered(client.response())?;
+    ends(&mut client)
+}
+
+fn in_time(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut stuck = trial.client()?;
+    begun(&mut stuck)?;
+    answered(trial.client()?.get())?;
+    trial.order(DisconnectReason::Restart, SHORT_MS)?;
+    trial.drained_within(Duration::from_millis(SHORT_MS) + SLACK)
+}

@@ -1,0 +1,172 @@
+//! When the connection ends: serve on, come back, or leave in the end (SPEC 5.5, 6.1.2, 6.14).
+
+use std::thread;
+use std::time::Duration;
+
+use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, ResumeState, ReturnListener, Welcome, codes};
+
+use crate::cli::conformance::case::{Case, Verdict, differs, must, untested};
+use crate::cli::conformance::http::Response;
+use crate::cli::conformance::peer::Heard;
+use crate::cli::conformance::steps::{answered, said};
+use crate::cli::conformance::trial::Trial;
+
+/// Short enough to wait for, and longer than a worker needs to notice that its master is gone.
+const ORPHAN: Duration = Duration::from_millis(1_500);
+
+/// How long a worker without a time limit is watched.
+const WATCHED: Duration = Duration::from_millis(1_000);
+
+pub(super) const CASES: &[Case] = &[
+    must("5.5.1", "serves on when its master is gone, for ever without `orphan_timeout_ms`", serves_on),
+    must("5.5.2", "leaves after the orphan timeout, and serves until then", leaves),
+    must("5.5.3/refused", "drains and exits when `resume` is refused", resume_refused),
+    must("5.5.5", "finishes draining when the connection ends after an order", order_stands),
+    must("6.1.2", "comes back with `resume`, and is the same worker", resumes),
+    must("6.12/last-words", "takes an `error` without `seq` for the end of its connection", last_words),
+    must("6.14", "gives its listener back, and keeps its own", returns),
+    must("6.14/not-held", "says `EBADF` for a listener that it does not hold", returns_nothing),
+];
+
+fn serves_on(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let old = trial.tested.path.is_some().then(|| trial.kept_alive());
+    trial.leave()?;
+    thread::sleep(WATCHED);
+    let Some(old) = old else { return lives(trial) };
+    answered(trial.client()?.get())?;
+    old.map_or(Ok(()), |mut old| answered(old.get()).map(drop))
+}
+
+fn lives(trial: &mut Trial<'_>) -> Verdict {
+    let exit = trial.process()?.exit(Duration::ZERO)?;
+    exit.map_or(Ok(()), |status| differs("a worker that lives on", format!("its end ({status})")))
+}
+
+fn leaves(trial: &mut Trial<'_>) -> Verdict {
+    trial.welcome_with(|welcome| Welcome { orphan_timeout_ms: millis(ORPHAN), ..welcome })?;
+    trial.listening()?;
+    trial.leave()?;
+    thread::sleep(ORPHAN / 3);
+    if trial.tested.path.is_some() {
+        answered(trial.client()?.get())?;
+    } else {
+        lives(trial)?;
+    }
+    trial.exit().map(drop)
+}
+
+fn millis(duration: Duration) -> Option<u64> {
+    u64::try_from(duration.as_millis()).ok()
+}
+
+fn order_stands(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    if trial.tested.path.is_none() {
+        trial.restart()?;
+        trial.leave()?;
+        return trial.exit().map(drop);
+    }
+    let mut client = trial.client()?;
+    let request = client.request();
+    let (first, rest) = request.split_at(request.len() / 2);
+    answered(client.send(first).map(|()| Response { status: 200, closes: false }))?;
+    answered(trial.client()?.get())?;
+    trial.restart()?;
+    trial.stopped_accepting()?;
+    trial.leave()?;
+    answered(client.send(rest).and_then(|()| client.response()))?;
+    drop(client);
+    trial.exit().map(drop)
+}
+
+fn last_words(trial: &mut Trial<'_>) -> Verdict {
+    trial.welcome_with(|welcome| Welcome { orphan_timeout_ms: millis(ORPHAN), ..welcome })?;
+    trial.listening()?;
+    trial.say(&FromMaster::Error(ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "tried by the conformance kit".into() }))?;
+    thread::sleep(ORPHAN / 3);
+    if trial.tested.path.is_some() {
+        answered(trial.client()?.get())?;
+    } else {
+        lives(trial)?;
+    }
+    // The kit keeps the connection open: its words are what counts.
+    trial.exit().map(drop)
+}
+
+/// A running worker that offers `resume`, to a master that does, too.
+fn resuming(trial: &mut Trial<'_>) -> Verdict {
+    let hello = trial.hello()?;
+    if !hello.features.iter().any(|feature| feature == "resume") {
+        return untested("the worker does not announce `resume`");
+    }
+    trial.say_welcome_to_resume()?;
+    trial.listening()
+}
+
+impl Trial<'_> {
+    fn say_welcome_to_resume(&mut self) -> Verdict {
+        let welcome = Welcome { features: vec!["resume".into()], orphan_timeout_ms: Some(60_000), ..self.default_welcome() };
+        self.say(&FromMaster::Welcome(welcome))
+    }
+
+    /// The worker's `hello` after its connection ended.
+    fn comes_back(&mut self) -> Verdict<Hello> {
+        self.hang_up();
+        let patience = self.patience();
+        if self.connects_again(patience)? { self.hello() } else { differs("a new connection", "none") }
+    }
+}
+
+fn resumes(trial: &mut Trial<'_>) -> Verdict {
+    resuming(trial)?;
+    let hello = trial.comes_back()?;
+    let keys: Vec<_> = trial.given().iter().map(|given| given.message.key.clone()).collect();
+    let Some(resume) = hello.resume else { return differs("`hello` with `resume`", "one without") };
+    if hello.token.as_deref() != Some(trial.token()) {
+        return differs("the same token", "another");
+    }
+    if (resume.generation, resume.state) != (1, ResumeState::Running) || resume.keys != keys {
+        return differs(
+            format!("generation 1, running, with {keys:?}"),
+            format!("generation {}, {:?}, with {:?}", resume.generation, resume.state, resume.keys),
+        );
+    }
+    trial.say_welcome_to_resume()?;
+    trial.restart()?;
+    trial.drained()
+}
+
+fn resume_refused(trial: &mut Trial<'_>) -> Verdict {
+    resuming(trial)?;
+    trial.comes_back()?;
+    trial.say(&FromMaster::Error(ErrorMessage { seq: None, code: codes::RESUME_REFUSED.into(), message: "tried by the conformance kit".into() }))?;
+    trial.hang_up();
+    trial.exit().map(drop)
+}
+
+fn returns(trial: &mut Trial<'_>) -> Verdict {
+    resuming(trial)?;
+    let Some(key) = trial.given().first().map(|given| given.message.key.clone()) else { return untested("the worker asks for no listener") };
+    trial.say(&FromMaster::ReturnListener(ReturnListener { seq: 7, key: key.clone() }))?;
+    match trial.hear()? {
+        Heard::Message(FromWorker::Listener(listener)) if (listener.seq, &listener.key, listener.fds) == (7, &key, 1) => {}
+        other => return differs("`listener` with this `seq` and `key` and one descriptor", said(&other)),
+    }
+    let patience = trial.patience();
+    drop(trial.connected()?.descriptor(patience)?);
+    if trial.tested.path.is_some() {
+        answered(trial.client()?.get())?;
+    }
+    trial.restart()?;
+    trial.drained()
+}
+
+fn returns_nothing(trial: &mut Trial<'_>) -> Verdict {
+    resuming(trial)?;
+    trial.say(&FromMaster::ReturnListener(ReturnListener { seq: 8, key: "kit-no-such-key".into() }))?;
+    match trial.hear()? {
+        Heard::Message(FromWorker::Error(error)) if (error.seq, error.code.as_str()) == (Some(8), "EBADF") => Ok(()),
+        other => differs("`error` with this `seq` and the code `EBADF`", said(&other)),
+    }
+}

@@ -1,0 +1,78 @@
+//! Serving, and what becomes of the shared listener (SPEC 5.2, 6.3, 11, 12.1).
+
+use std::time::Instant;
+
+use dutch_master_protocol::message::DisconnectReason;
+use nix::sys::signal::Signal;
+
+use crate::cli::conformance::case::{Case, Verdict, differs, must, should, untested};
+use crate::cli::conformance::peer::readable;
+use crate::cli::conformance::steps::{TIMEOUT_MS, answered};
+use crate::cli::conformance::trial::Trial;
+
+/// Connections that wait when a stop comes.
+const QUEUED: usize = 8;
+
+pub(super) const CASES: &[Case] = &[
+    must("5.2/serves", "serves once it has said `listening`", |trial| {
+        trial.running()?;
+        answered(trial.client()?.get()).map(drop)
+    }),
+    should("6.3", "says `close` for its listener as soon as it has stopped accepting", says_close),
+    must("11/shutdown", "closes its own copy of the listener, and leaves it open for others", left_open),
+    must("12.1.1", "accepts what waits before it goes, when the master stops", accepts_what_waits),
+    must("12.1.2", "accepts nothing more when it was told to go", accepts_no_more),
+];
+
+fn says_close(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let keys: Vec<_> = trial.given().iter().map(|given| given.message.key.clone()).collect();
+    if keys.is_empty() {
+        return untested("the worker asks for no listener");
+    }
+    trial.restart()?;
+    trial.drained()?;
+    if keys.iter().all(|key| trial.closed.contains(key)) { Ok(()) } else { differs(format!("`close` for {keys:?}"), format!("{:?}", trial.closed)) }
+}
+
+/// Told to go, and ready for connections that are none of its business.
+fn gone(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    trial.restart()?;
+    trial.drained()
+}
+
+/// A connection of the kit waits for the kit to accept it.
+fn taken_by_the_kit(trial: &Trial<'_>) -> Verdict<bool> {
+    let Some(given) = trial.given().iter().find(|given| given.is_stream()) else { return untested("the worker asks for no listener") };
+    let connected = given.connect(trial.patience());
+    if let Err(error) = connected {
+        return differs("a listener that takes connections", error.to_string());
+    }
+    Ok(readable(given.fd(), Instant::now() + trial.patience() / 4)? && given.accept().is_ok())
+}
+
+fn left_open(trial: &mut Trial<'_>) -> Verdict {
+    gone(trial)?;
+    taken_by_the_kit(trial).map(drop)
+}
+
+fn accepts_no_more(trial: &mut Trial<'_>) -> Verdict {
+    gone(trial)?;
+    if taken_by_the_kit(trial)? { Ok(()) } else { differs("a connection that waits for other workers", "one that this worker took") }
+}
+
+fn accepts_what_waits(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    // Stopped, it finds all connections and the order at once.
+    trial.process()?.signal(Signal::SIGSTOP);
+    let clients: Verdict<Vec<_>> = (0..QUEUED).map(|_| trial.client()).collect();
+    trial.order(DisconnectReason::Stop, TIMEOUT_MS)?;
+    trial.process()?.signal(Signal::SIGCONT);
+    for (nth, mut client) in clients?.into_iter().enumerate() {
+        if let Err(fault) = answered(client.get()) {
+            return differs(format!("a response on each of {QUEUED} connections that waited"), format!("on the {}. one: {fault}", nth + 1));
+        }
+    }
+    trial.drained()
+}

@@ -1,0 +1,281 @@
+//! One socket behind a listener: made here, and put right where a worker, which shares it, has broken it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use dutch_master_protocol::message::{Address, Kind};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::socket_file::SocketFile;
+
+/// A socket that workers get copies of. They all share one open file description with it.
+#[derive(Debug)]
+pub(super) struct ListeningSocket {
+    fd: Arc<OwnedFd>,
+    /// Where it really is.
+    address: Address,
+    /// Length of the accept queue; none for datagrams.
+    backlog: Option<u32>,
+    file: Option<SocketFile>,
+}
+
+/// What can be wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// A worker has shut it down: nobody can connect any more.
+    ShutDown,
+    /// Its file was removed, or another took its place: nobody finds it.
+    FileGone,
+}
+
+/// How it was put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// It is the same one; the copies serve again.
+    Revived,
+    /// It is a new one; the copies that workers hold are those of a dead one.
+    BoundAnew,
+}
+
+impl ListeningSocket {
+    /// Binds and listens.
+    pub(super) fn bind(address: &Address, backlog: u32) -> io::Result<ListeningSocket> {
+        let socket = match (address.kind, &address.path) {
+            (Kind::Unix, Some(path)) => {
+                let (fd, file) = SocketFile::bind(Path::new(path), |fd, _| listen(fd, backlog))?;
+                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file) }
+            }
+            (Kind::Unix, None) => return Err(Errno::EINVAL.into()),
+            (Kind::Tcp | Kind::Udp, _) => {
+                let fd = bind_ip(address)?;
+                let real = real_address(&fd, address)?;
+                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None }
+            }
+        };
+        socket.listen()?;
+        Ok(socket)
+    }
+
+    pub(super) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// Where it really is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its file, if it has one.
+    pub(super) fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
+    }
+
+    /// Listens, with the accept queue as long as it should be.
+    pub(super) fn listen(&self) -> io::Result<()> {
+        self.backlog.map_or(Ok(()), |backlog| listen(&self.fd, backlog))
+    }
+
+    /// Gives it up. Copies live on.
+    pub(super) fn close(self) {
+        if let Some(file) = &self.file {
+            file.remove();
+        }
+    }
+
+    /// How many connections wait to be accepted, and how many may; of TCP alone.
+    pub(super) fn accept_queue(&self) -> Option<(u32, u32)> {
+        if self.address.kind == Kind::Tcp { accept_queue(&self.fd) } else { None }
+    }
+
+    /// Makes it non-blocking again. Returns whether it had been made blocking.
+    pub(super) fn make_nonblocking(&self) -> bool {
+        let flags = fcntl(&self.fd, FcntlArg::F_GETFL).map_or(OFlag::O_NONBLOCK, OFlag::from_bits_retain);
+        !flags.contains(OFlag::O_NONBLOCK) && fcntl(&self.fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).is_ok()
+    }
+
+    /// What is wrong with it.
+    pub(super) fn damage(&self) -> Option<Damage> {
+        if self.is_shut_down() {
+            return Some(Damage::ShutDown);
+        }
+        self.file.as_ref().filter(|file| !file.is_in_place()).map(|_| Damage::FileGone)
+    }
+
+    fn is_shut_down(&self) -> bool {
+        // TCP says one of them, a Unix socket of which only the reading side was shut down the other.
+        let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
+    }
+
+    /// Puts it right.
+    ///
+    /// # Errors
+    /// What the system says. Somebody else may have taken the address meanwhile.
+    pub(super) fn repair(&mut self) -> io::Result<Repair> {
+        match self.address.kind {
+            Kind::Tcp => {
+                // The system keeps an address that was asked for; a port that it had found by itself has to be taken again.
+                match bind(self.fd.as_raw_fd(), &ip_address(&self.address)) {
+                    Ok(()) | Err(Errno::EINVAL) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+                self.listen()?;
+                Ok(Repair::Revived)
+            }
+            Kind::Unix => {
+                *self = ListeningSocket::bind(&self.address, self.backlog.unwrap_or_default())?;
+                Ok(Repair::BoundAnew)
+            }
+            // Nobody else can have its port while workers hold it, and nothing brings it back.
+            Kind::Udp => Err(io::Error::other("only a new start of the master brings a UDP socket back")),
+        }
+    }
+}
+
+fn listen(fd: &impl AsFd, backlog: u32) -> io::Result<()> {
+    // What is longer than the system's limit is cut by it anyway.
+    let backlog = i32::try_from(backlog).ok().and_then(|backlog| Backlog::new(backlog).ok()).unwrap_or(Backlog::MAXCONN);
+    Ok(socket::listen(fd, backlog)?)
+}
+
+/// No host means every address: both families through one socket where the system has IPv6, else IPv4 alone.
+fn bind_ip(address: &Address) -> nix::Result<OwnedFd> {
+    match address.host {
+        Some(_) => bind_host(address),
+        None => match bind_host(&Address { host: Some(Ipv6Addr::UNSPECIFIED.into()), ..address.clone() }) {
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if !address.ipv6_only => {
+                bind_host(&Address { host: Some(Ipv4Addr::UNSPECIFIED.into()), ..address.clone() })
+            }
+            outcome => outcome,
+        },
+    }
+}
+
+fn bind_host(address: &Address) -> nix::Result<OwnedFd> {
+    let is_ipv6 = address.host.is_some_and(|host| host.is_ipv6());
+    let family = if is_ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let kind = if address.kind == Kind::Udp { SockType::Datagram } else { SockType::Stream };
+    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if address.kind == Kind::Tcp {
+        // A port whose old connections linger can be had again. For datagrams it would mean sharing a port with strangers.
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    if is_ipv6 {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &address.ipv6_only)?;
+    }
+    bind(fd.as_raw_fd(), &ip_address(address))?;
+    Ok(fd)
+}
+
+fn ip_address(address: &Address) -> SockaddrStorage {
+    SocketAddr::new(address.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), address.port.unwrap_or(0)).into()
+}
+
+fn real_address(fd: &OwnedFd, asked_for: &Address) -> nix::Result<Address> {
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    let v4 = name.as_sockaddr_in().map(|name| (IpAddr::V4(name.ip()), name.port()));
+    let (host, port) = v4.or_else(|| name.as_sockaddr_in6().map(|name| (IpAddr::V6(name.ip()), name.port()))).ok_or(Errno::EAFNOSUPPORT)?;
+    Ok(Address { host: Some(host), port: Some(port), ..asked_for.clone() })
+}
+
+/// How many connections wait to be accepted, and how many may.
+#[allow(unsafe_code)]
+fn accept_queue(fd: &impl AsRawFd) -> Option<(u32, u32)> {
+    use nix::libc;
+    // SAFETY: a struct of plain integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    // SAFETY: both pointers are valid for this call, and `length` says how much the kernel may write.
+    let outcome = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
+    // For a listening socket the kernel puts the two lengths into these fields.
+    (outcome == 0).then_some((info.tcpi_unacked, info.tcpi_sacked))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn tcp(port: u16) -> ListeningSocket {
+        ListeningSocket::bind(&Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), port), 17).unwrap()
+    }
+
+    fn unix(name: &str) -> (ListeningSocket, String) {
+        let path = std::env::temp_dir().join(format!("dm-damage-{name}-{}.sock", std::process::id())).to_str().unwrap().to_owned();
+        (ListeningSocket::bind(&Address::unix(&path), 17).unwrap(), path)
+    }
+
+    fn shut_down(socket: &ListeningSocket) {
+        let copy = TcpStream::from(socket.fd.try_clone().unwrap());
+        copy.shutdown(Shutdown::Both).unwrap();
+    }
+
+    fn connect(socket: &ListeningSocket) -> io::Result<TcpStream> {
+        TcpStream::connect(("127.0.0.1", socket.address.port.unwrap()))
+    }
+
+    #[test]
+    fn a_tcp_listener_that_was_shut_down_is_revived_at_its_port_as_often_as_it_takes() {
+        let found = tcp(0);
+        let free = found.address.port.unwrap();
+        for mut socket in [found, tcp(0)] {
+            for _ in 0..3 {
+                assert_eq!(socket.damage(), None);
+                let _waiting = connect(&socket).unwrap();
+                shut_down(&socket);
+                assert_eq!(socket.damage(), Some(Damage::ShutDown));
+                connect(&socket).unwrap_err();
+                assert_eq!(socket.repair().unwrap(), Repair::Revived);
+                connect(&socket).unwrap();
+                assert_eq!(socket.accept_queue(), Some((1, 17)));
+            }
+        }
+        let mut asked_for = tcp(free);
+        shut_down(&asked_for);
+        asked_for.repair().unwrap();
+        connect(&asked_for).unwrap();
+    }
+
+    #[test]
+    fn a_unix_listener_that_was_shut_down_is_bound_anew() {
+        let (mut socket, path) = unix("shut-down");
+        shut_down(&socket);
+        assert_eq!(socket.damage(), Some(Damage::ShutDown));
+        assert_eq!(socket.repair().unwrap(), Repair::BoundAnew);
+        assert_eq!(socket.damage(), None);
+        UnixStream::connect(&path).unwrap();
+        socket.close();
+    }
+
+    #[test]
+    fn a_unix_listener_whose_file_is_gone_is_bound_anew_unless_somebody_serves_there() {
+        let (mut socket, path) = unix("gone");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(socket.damage(), Some(Damage::FileGone));
+        assert_eq!(socket.repair().unwrap(), Repair::BoundAnew);
+        UnixStream::connect(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        assert_eq!(socket.damage(), Some(Damage::FileGone));
+        assert_eq!(socket.repair().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_was_made_blocking_is_made_non_blocking_again() {
+        let socket = tcp(0);
+        assert!(!socket.make_nonblocking());
+        let copy = std::net::TcpListener::from(socket.fd.try_clone().unwrap());
+        copy.set_nonblocking(false).unwrap();
+        assert!(socket.make_nonblocking());
+        assert_eq!(copy.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,152 @@
+//! Sockets that somebody else breaks: listeners, which every worker shares, and the files by which sockets are found.
+
+use std::fs;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use dutch_master_protocol::control::{FromControl, Status, ToControl};
+use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, Listen, Listening};
+
+use crate::harness::{Folder, Master};
+use crate::peer::Peer;
+
+const SHUT_DOWN: &str = "Listener was shut down, listening again";
+
+/// A worker's copy of the listener `web`.
+#[track_caller]
+fn copy_of_web(worker: &mut Peer) -> OwnedFd {
+    worker.say(&FromWorker::Listen(Listen { seq: 1, name: Some("web".into()), ..Listen::default() }));
+    assert!(matches!(worker.hear(), Some(FromMaster::Listener(_))));
+    worker.take_fd()
+}
+
+fn shut_down(copy: &OwnedFd, how: Shutdown) {
+    TcpStream::from(copy.try_clone().unwrap()).shutdown(how).unwrap();
+}
+
+#[track_caller]
+fn is_well(master: &Master) {
+    let mut client = Peer::client(master);
+    client.say(&FromControl::Status(Status {}));
+    assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
+}
+
+#[test]
+fn a_listener_that_a_worker_shuts_down_serves_again_at_its_port_and_its_workers_are_replaced() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0", "--settle-time", "0s"]);
+    let mut worker = Peer::of_next_worker(&mut master).0;
+    let copy = TcpListener::from(copy_of_web(&mut worker));
+    let address = copy.local_addr().unwrap();
+    worker.say(&FromWorker::Listening(Listening::default()));
+    master.next("Cluster ready");
+    shut_down(&copy.try_clone().unwrap().into(), Shutdown::Both);
+    let line = master.next(SHUT_DOWN);
+    assert!(line["reason"].as_str().unwrap().contains(&address.to_string()), "{line}");
+    let waiting = TcpStream::connect(address).expect("it listens again");
+    assert_eq!(copy.accept().unwrap().1, waiting.local_addr().unwrap(), "and the worker's copy serves");
+    let _successor = Peer::of_next_serving_worker(&mut master);
+    assert!(matches!(worker.hear(), Some(FromMaster::Disconnect(order)) if order.reason == DisconnectReason::Request));
+    // Old workers may do it again when they go; that must not go on for ever.
+    shut_down(&copy.into(), Shutdown::Read);
+    assert!(!master.next(SHUT_DOWN)["reason"].as_str().unwrap().contains("replaced"));
+    TcpStream::connect(address).unwrap();
+}
+
+#[test]
+fn a_unix_listener_that_is_shut_down_or_removed_is_bound_anew_and_its_workers_are_replaced() {
+    let folder = Folder::new();
+    let path = folder.path().join("web");
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=unix:web", "--settle-time", "0s"]);
+    let mut worker = Peer::of_next_worker(&mut master).0;
+    let mut copy = copy_of_web(&mut worker);
+    worker.say(&FromWorker::Listening(Listening::default()));
+    for message in ["Listener was shut down, bound anew", "Socket file of a listener was removed, bound anew"] {
+        if message.contains("removed") {
+            fs::remove_file(&path).unwrap()
+        } else {
+            shut_down(&copy, Shutdown::Read)
+        }
+        master.next(message);
+        UnixStream::connect(&path).unwrap();
+        let (mut successor, _) = Peer::of_next_worker(&mut master);
+        copy = copy_of_web(&mut successor);
+        successor.say(&FromWorker::Listening(Listening::default()));
+        assert!(matches!(worker.hear(), Some(FromMaster::Disconnect(_))));
+        worker = successor;
+    }
+    let served = UnixListener::from(copy);
+    UnixStream::connect(&path).unwrap();
+    served.accept().expect("the last worker has the new one");
+}
+
+#[test]
+fn a_worker_that_was_starting_when_its_listener_died_is_replaced_as_soon_as_it_runs() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=unix:web", "--settle-time", "0s"]);
+    let mut worker = Peer::of_next_worker(&mut master).0;
+    let _copy = copy_of_web(&mut worker);
+    fs::remove_file(folder.path().join("web")).unwrap();
+    master.next("Socket file of a listener was removed, bound anew");
+    worker.say(&FromWorker::Listening(Listening::default()));
+    master.next("Worker dying");
+}
+
+#[test]
+fn a_listener_whose_path_somebody_else_serves_is_left_to_them_and_that_is_told_once() {
+    let folder = Folder::new();
+    let path = folder.path().join("web");
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=unix:web"]);
+    let _worker = Peer::of_next_serving_worker(&mut master);
+    let other = UnixListener::bind(folder.path().join("other")).unwrap();
+    fs::rename(folder.path().join("other"), &path).unwrap();
+    master.next("Listener is broken and cannot be repaired");
+    for _ in 0..3 {
+        is_well(&master);
+    }
+    assert_eq!(master.count("Listener is broken and cannot be repaired"), 1);
+    other.set_nonblocking(false).unwrap();
+    let _ours = UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn a_listener_that_a_worker_makes_blocking_is_put_right_when_anything_is_heard_of_a_worker_or_a_client() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0"]);
+    let mut worker = Peer::of_next_worker(&mut master).0;
+    let copy = TcpListener::from(copy_of_web(&mut worker));
+    copy.set_nonblocking(false).unwrap();
+    worker.say(&FromWorker::Listening(Listening::default()));
+    assert!(master.next("Listener was made blocking, put right")["reason"].as_str().unwrap().starts_with("web ("));
+    copy.set_nonblocking(false).unwrap();
+    is_well(&master);
+    master.next("Listener was made blocking, put right");
+    assert_eq!(copy.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_control_socket_that_was_removed_is_made_again_with_all_that_belongs_to_it() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let mut worker = Peer::of_next_serving_worker(&mut master);
+    let (socket, lock) = (master.socket.clone(), folder.path().join("dutch-master/m.lock"));
+    let told = "Control socket was removed, made again";
+    fs::remove_file(&socket).unwrap();
+    master.next(told);
+    is_well(&master);
+    fs::rename(&socket, socket.with_extension("elsewhere")).unwrap();
+    master.next(told);
+    is_well(&master);
+    fs::remove_dir_all(folder.path().join("dutch-master")).unwrap();
+    master.next(told);
+    is_well(&master);
+    assert!(fs::read_to_string(lock).unwrap().starts_with(&format!("{}\n", master.pid())), "nobody else can take the name");
+    worker.say(&FromWorker::RequestRestart(Default::default()));
+    let _successor = Peer::of_next_serving_worker(&mut master);
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    drop(worker);
+    drop(_successor);
+    assert!(master.wait().code().is_some());
+    assert!(!socket.exists(), "it is removed in the end");
+}

@@ -1,0 +1,32 @@
+'use strict'
+// Finds the native program `dutch-master` and prints its path: in the package of the platform, or in a checkout's target folder.
+
+const { accessSync, constants } = require('node:fs')
+const { join } = require('node:path')
+const { triples } = require('./platform.js')
+
+const inPackage = (name) => {
+  try {
+    return require.resolve(`dutch-master-${name}/dutch-master`)
+  } catch {
+    return undefined
+  }
+}
+const candidates = [...triples().map(inPackage), ...['release', 'debug'].map((profile) => join(__dirname, '../../../target', profile, 'dutch-master'))]
+const found = candidates.find((path) => path && isExecutable(path))
+
+if (found) {
+  process.stdout.write(found)
+} else {
+  console.error(`dutch-master: there is no program for ${triples()[0]}; in a checkout run \`make build\`, else install the package again with its optional dependencies`)
+  process.exitCode = 1
+}
+
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
