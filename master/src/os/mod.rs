@@ -15,6 +15,7 @@ mod greeting;
 mod hearing;
 mod hook;
 mod in_json;
+mod launch;
 mod listeners;
 mod listening_socket;
 mod lock;

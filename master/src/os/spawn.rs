@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use dutch_master_protocol::env;
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::launch::{Output, launch};
 use super::process::Process;
 use super::program::Program;
 use super::snapshots::Environment;
@@ -30,7 +31,7 @@ pub(super) struct Identity<'a> {
 
 /// Starts a worker.
 pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>) -> io::Result<Process> {
-    start(worker_command(program, environment, identity), directory)
+    start(worker_command(program, environment, identity), directory, Output::Inherit)
 }
 
 /// How a worker is run; what is still to be said is where.
@@ -50,13 +51,12 @@ pub(super) fn worker_command(program: &Program, environment: &Environment, ident
 pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> io::Result<Process> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", line]).env_clear().envs(environment);
-    command.stdout(io::stderr());
-    start(command, directory)
+    start(command, directory, Output::ToStandardError)
 }
 
-fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
-    command.current_dir(directory).env("PWD", directory).stdin(Stdio::null());
-    let child = spawn_detached(&mut command)?;
+fn start(mut command: Command, directory: &Path, output: Output) -> io::Result<Process> {
+    command.current_dir(directory).env("PWD", directory);
+    let child = spawn_detached(&command, output)?;
     Process::of_child(child).inspect_err(|_| {
         // A child that cannot be watched is not left behind.
         let pid = Pid::from_raw(child.cast_signed());
@@ -66,24 +66,30 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 }
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
-fn spawn_detached(command: &mut Command) -> io::Result<u32> {
-    detach(command);
-    Ok(command.spawn()?.id())
+#[allow(unsafe_code)]
+fn spawn_detached(command: &Command, output: Output) -> io::Result<u32> {
+    // SAFETY: `prepared` makes nothing but system calls, and lets signals in only when no handler is left.
+    let pid = unsafe { launch(command, output, prepared())? };
+    Ok(pid.cast_unsigned())
 }
 
-/// Lets the child be independent of this process.
+/// Lets the child of an ordinary fork be independent of this process.
 #[allow(unsafe_code)]
 pub(super) fn detach(command: &mut Command) {
+    // SAFETY: `prepared` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
+    unsafe { command.pre_exec(prepared()) };
+}
+
+/// What a child does before its program runs.
+fn prepared() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let limit = OWN_LIMIT.get().copied();
-    let prepare = move || {
+    move || {
         become_independent()?;
         if let Some((soft, hard)) = limit {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         }
         Ok(())
-    };
-    // SAFETY: `prepare` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
-    unsafe { command.pre_exec(prepare) };
+    }
 }
 
 /// The limits of open descriptors that this process was started with.
