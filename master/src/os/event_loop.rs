@@ -26,6 +26,7 @@ use super::listeners::Listeners;
 use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
 use super::upkeep::ControlUpkeep;
@@ -79,6 +80,7 @@ pub(super) struct EventLoop {
     pub(super) state: StateFile,
     /// What the next master would have to know has changed since it was written.
     pub(super) is_unwritten: bool,
+    pub(super) rest: Rest,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -130,7 +132,10 @@ impl EventLoop {
 
     /// Keeps a fact for the core.
     pub(super) fn note(&mut self, fact: Event) {
-        self.is_unwritten |= !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. });
+        if !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. }) {
+            self.is_unwritten = true;
+            self.rest.put_off();
+        }
         self.facts.push_back(fact);
     }
 
@@ -194,7 +199,11 @@ impl EventLoop {
             if timer.as_mut().poll(cx).is_ready() {
                 ready.push(Ready::Time);
             }
-            if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+            if !ready.is_empty() {
+                return Poll::Ready(ready);
+            }
+            self.rest.before_sleep();
+            Poll::Pending
         }))
         .await
     }
@@ -247,8 +256,15 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own =
-            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
+        let own = [
+            self.hooks.deadline(),
+            self.evaluation.deadline(),
+            self.accept_again_at,
+            self.look_at_memory_at,
+            self.upkeep_deadline(),
+            self.adoption.deadline(),
+            self.rest.deadline(),
+        ];
         [core, hello].into_iter().chain(own).flatten().min()
     }
 
@@ -275,6 +291,7 @@ impl EventLoop {
         self.hook_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
+        self.rest.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

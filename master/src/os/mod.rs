@@ -36,6 +36,7 @@ mod reload;
 mod remedy;
 mod report;
 mod request;
+mod rest;
 mod returns;
 pub mod runtime_dir;
 mod session;
