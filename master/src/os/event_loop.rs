@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tracing::warn;
 
+use super::account::Account;
 use super::adoption::Adoption;
 use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
@@ -46,6 +47,8 @@ pub(super) struct EventLoop {
     /// As they were read last.
     pub(super) options: Arc<Options>,
     pub(super) read_again: Option<ReadAgain>,
+    /// Whose the workers are, if not the master's.
+    pub(super) account: Option<Account>,
     pub(super) name: String,
     /// Where the master was started, links and all.
     pub(super) here: PathBuf,

@@ -25,7 +25,7 @@ impl EventLoop {
             Ok(connection) => connection,
             Err(error) => return debug!(reason = %error, "Connection dropped"),
         };
-        let is_allowed = connection.peer.is_allowed();
+        let is_allowed = connection.peer.may_speak(self.account.as_ref().map(|account| account.uid));
         // The oldest makes room: whoever has something to say says it at once, and must not be kept out by those who say nothing.
         if is_allowed {
             self.make_room_for_a_stranger();

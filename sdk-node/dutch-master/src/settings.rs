@@ -95,7 +95,7 @@ impl Listen {
             (None, Some(port)) => Address::tcp(host, port),
             (None, None) => return Err(napi::Error::from_reason("a listener has no address")),
         };
-        Ok(ListenSpec { name: self.name, address })
+        Ok(ListenSpec::new(self.name, address))
     }
 }
 
