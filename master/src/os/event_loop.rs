@@ -248,8 +248,11 @@ impl EventLoop {
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
-            // One that has gone wants nothing any more.
-            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::MetricsAsked(asker) => {
+                self.rest.put_off();
+                // One that has gone wants nothing any more.
+                let _ = asker.send(self.metrics());
+            }
             Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
