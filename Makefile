@@ -8,7 +8,7 @@ ADDON := sdk-node/worker
 DROPIN := sdk-node/dutch-master
 EXPRESS := examples/express
 
-.PHONY: help run build addon express test lint fmt test-rust test-node test-real test-kit load bench model clean
+.PHONY: help audit run build addon express test lint fmt test-rust test-node test-real test-kit load bench model clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,9 @@ bench: addon express ## measure against an inherited listener and Node's cluster
 
 model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture
+
+audit: ## licences, sources and known faults of dependencies, as far as they can be looked at here
+	@CARGO=$(CARGO) .ci/audit
 
 clean: ## remove what was built
 	$(CARGO) clean
