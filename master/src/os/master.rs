@@ -165,6 +165,7 @@ impl Master {
             launches: Vec::new(),
             state,
             is_unwritten: true,
+            write_again_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 use super::callbacks::ask;
 use super::clock;
 use super::event_loop::EventLoop;
+use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
 use super::program::Program;
 use super::request::Request;
@@ -172,6 +173,7 @@ impl EventLoop {
         let program = Program::find(&snapshot.options, &place.path, &snapshot.environment).map_err(in_full)?;
         let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
         let process = spawn::worker(&program, &place.path, &snapshot.environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
+        failpoint::reached(Place::Spawned);
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.lives(process);
         Ok(())

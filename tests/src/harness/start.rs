@@ -1,7 +1,7 @@
 //! How a master is started for a test.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -22,12 +22,20 @@ pub struct Start {
     worker: Vec<OsString>,
     listen: Option<String>,
     environment: Vec<(String, OsString)>,
+    /// Where its runtime directory is made.
+    folder: PathBuf,
 }
 
 impl Start {
     /// Two workers of this program, with one configured listener on a free port.
     pub fn new(worker: impl AsRef<OsStr>) -> Start {
-        Start { options: Vec::new(), worker: vec![worker.as_ref().into()], listen: Some("web=127.0.0.1:0".into()), environment: Vec::new() }
+        Start {
+            options: Vec::new(),
+            worker: vec![worker.as_ref().into()],
+            listen: Some("web=127.0.0.1:0".into()),
+            environment: Vec::new(),
+            folder: "/tmp".into(),
+        }
     }
 
     /// Two test workers that do what these words say.
@@ -70,6 +78,13 @@ impl Start {
         self
     }
 
+    /// Its runtime directory is made in this folder, whose name must be short.
+    #[must_use]
+    pub fn runtime_in(mut self, folder: impl Into<PathBuf>) -> Start {
+        self.folder = folder.into();
+        self
+    }
+
     /// No configured listener: the workers ask for what they want.
     #[must_use]
     pub fn without_listener(mut self) -> Start {
@@ -93,7 +108,7 @@ impl Start {
     #[must_use]
     pub fn start(self) -> Master {
         // The system's temporary folder may have a long name, and the path of a socket is short.
-        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in("/tmp").expect("a temporary folder can be made");
+        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in(&self.folder).expect("a temporary folder can be made");
         let (pid, log, exit) = self.run_in(runtime.path());
         Master { pid, log, exit, runtime, start: self }
     }
