@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
     must("5.5.1", "serves on when its master is gone, for ever without `orphan_timeout_ms`", serves_on),
     must("5.5.2", "leaves after the orphan timeout, and serves until then", leaves),
     must("5.5.3/refused", "drains and exits when `resume` is refused", resume_refused),
-    must("5.5.5", "finishes draining when the connection ends after an order", order_stands),
+    must("5.5.6", "finishes draining when the connection ends after an order", order_stands),
     must("6.1.2", "comes back with `resume`, and is the same worker", resumes),
     must("6.12/last-words", "takes an `error` without `seq` for the end of its connection", last_words),
     must("6.14", "gives its listener back, and keeps its own", returns),
