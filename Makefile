@@ -14,7 +14,7 @@ PM2 := tests/workers/pm2
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 installed = $(foreach name,$(1),$(FRAMEWORKS)/$(name)/node_modules/.package-lock.json)
 
-.PHONY: help audit run build addon express test lint fmt test-rust test-node test-real test-kit test-all load bench bench-node model clean
+.PHONY: help audit run build addon express test lint fmt test-rust test-node test-real test-kit test-all load bench bench-node model fuzz fuzz-keep clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -105,6 +105,25 @@ model: ## let the model checker visit every state of pools up to 2 (ten minutes)
 
 audit: ## licences, sources and known faults of dependencies, as far as they can be looked at here
 	@CARGO=$(CARGO) .ci/audit
+
+FUZZ_SECONDS ?= 60
+FUZZ := target/fuzz
+
+fuzz: ## let a fuzzer make up inputs for the decoder and for a whole master, FUZZ_SECONDS=60 each (needs a C++ compiler)
+	$(CARGO) run --locked --quiet -p dutch-master-fuzz --bin fuzz-seeds $(FUZZ)/seeds
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument $(CARGO) build --locked -p dutch-master-fuzz --features engine --bin fuzz-decoder --bin fuzz-master
+	for target in decoder master; do \
+	  mkdir -p $(FUZZ)/found/$$target $(FUZZ)/run && chmod 700 $(FUZZ)/run && \
+	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -max_total_time=$(FUZZ_SECONDS) -timeout=30 -max_len=8192 -handle_term=0 -print_final_stats=1 \
+	    -artifact_prefix=$(FUZZ)/broken-$$target- $(FUZZ)/found/$$target fuzz/corpus/$$target $(FUZZ)/seeds/$$target || exit 1; \
+	done
+
+fuzz-keep: ## after `make fuzz`: keep the found inputs that reach more than the vectors, the sessions and those kept before
+	for target in decoder master; do \
+	  rm -rf $(FUZZ)/all && cp -r $(FUZZ)/seeds/$$target $(FUZZ)/all && cp fuzz/corpus/$$target/* $(FUZZ)/all 2>/dev/null; ls $(FUZZ)/all > $(FUZZ)/before; \
+	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -merge=1 -handle_term=0 $(FUZZ)/all $(FUZZ)/found/$$target || exit 1; \
+	  for input in $$(ls $(FUZZ)/all | grep -vxFf $(FUZZ)/before); do cp $(FUZZ)/all/$$input fuzz/corpus/$$target; done; \
+	done
 
 clean: ## remove what was built
 	$(CARGO) clean
