@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{Config, Surge};
 
+mod resource_limit;
+
+pub use resource_limit::{LimitError, Resource, ResourceLimit};
+
 /// The options of `dutch-master start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
@@ -197,36 +201,4 @@ pub struct SocketAccess {
     pub owner: Option<String>,
     /// A group, by name or number.
     pub group: Option<String>,
-}
-
-/// A limit of the system for a process; `None`: unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceLimit {
-    /// What is limited.
-    pub resource: Resource,
-    /// What holds at first; the process may change it up to `hard`.
-    pub soft: Option<u64>,
-    /// What only root may raise.
-    pub hard: Option<u64>,
-}
-
-/// What the system limits for each process, by the names of `ulimit` and of systemd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)] // setrlimit(2) says what each of them is
-pub enum Resource {
-    As,
-    Core,
-    Cpu,
-    Data,
-    Fsize,
-    Memlock,
-    Msgqueue,
-    Nice,
-    Nofile,
-    Nproc,
-    Rtprio,
-    Rttime,
-    Sigpending,
-    Stack,
 }

@@ -1,27 +1,9 @@
 //! The options that say what workers may do, and who may connect to a Unix listener, as text and back.
 
-use dutch_master::options::{Resource, ResourceLimit, SocketAccess};
+use dutch_master::options::{LimitError, ResourceLimit, SocketAccess};
 
 /// Permission bits that a file can have.
 const MODE_MAX: u32 = 0o777;
-
-/// Every limit by its name.
-const RESOURCES: [(&str, Resource); 14] = [
-    ("as", Resource::As),
-    ("core", Resource::Core),
-    ("cpu", Resource::Cpu),
-    ("data", Resource::Data),
-    ("fsize", Resource::Fsize),
-    ("memlock", Resource::Memlock),
-    ("msgqueue", Resource::Msgqueue),
-    ("nice", Resource::Nice),
-    ("nofile", Resource::Nofile),
-    ("nproc", Resource::Nproc),
-    ("rtprio", Resource::Rtprio),
-    ("rttime", Resource::Rttime),
-    ("sigpending", Resource::Sigpending),
-    ("stack", Resource::Stack),
-];
 
 /// The name or number of a user or group.
 pub(super) fn account(text: &str) -> Result<String, String> {
@@ -41,28 +23,7 @@ pub(super) fn octal(mode: u32) -> String {
 
 /// `NAME=SOFT[:HARD]`.
 pub(super) fn limit(text: &str) -> Result<ResourceLimit, String> {
-    let (name, values) = text.split_once('=').ok_or("write it like `nofile=65536` or `nofile=1024:65536`")?;
-    let (_, resource) = RESOURCES.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        let names: Vec<_> = RESOURCES.iter().map(|(name, _)| *name).collect();
-        format!("there is no limit `{name}`; these are known: {}", names.join(", "))
-    })?;
-    let value = |text: &str| match text {
-        "unlimited" => Ok(None),
-        number => number.parse().map(Some).map_err(|_| format!("`{number}` is neither a number nor `unlimited`")),
-    };
-    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    let limit = ResourceLimit { resource: *resource, soft: value(soft)?, hard: value(hard)? };
-    if limit.soft.unwrap_or(u64::MAX) > limit.hard.unwrap_or(u64::MAX) { Err("the first value may not be above the second".into()) } else { Ok(limit) }
-}
-
-/// [`limit`] back.
-pub(super) fn limit_text(limit: &ResourceLimit) -> String {
-    let name = RESOURCES.iter().find(|(_, resource)| *resource == limit.resource).map_or("", |(name, _)| name);
-    let value = |value: Option<u64>| value.map_or("unlimited".into(), |value| value.to_string());
-    match (value(limit.soft), value(limit.hard)) {
-        (soft, hard) if soft == hard => format!("{name}={soft}"),
-        (soft, hard) => format!("{name}={soft}:{hard}"),
-    }
+    text.parse().map_err(|error: LimitError| error.to_string())
 }
 
 /// Takes `,mode=…`, `,owner=…` and `,group=…` from the end of `unix:PATH`.
@@ -104,25 +65,6 @@ mod tests {
         assert_eq!((mode("027").unwrap(), mode("0660").unwrap()), (0o27, 0o660));
         for wrong in ["", "8", "1777", "+7", "rw", "0x7"] {
             assert!(mode(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_limit_has_one_value_or_two_and_is_told_as_it_was_given() {
-        for text in ["nofile=65536", "core=0:unlimited", "stack=unlimited"] {
-            assert_eq!(limit_text(&limit(text).unwrap()), text);
-        }
-        assert_eq!(limit("nofile=1:2").unwrap(), ResourceLimit { resource: Resource::Nofile, soft: Some(1), hard: Some(2) });
-        for (wrong, words) in [
-            ("nofile", "nofile=65536"),
-            ("files=3", "nofile"),
-            ("nofile=2:1", "above"),
-            ("nofile=unlimited:1", "above"),
-            ("nofile=x", "unlimited"),
-            ("nofile=", "number"),
-        ] {
-            let refused = limit(wrong).unwrap_err();
-            assert!(refused.contains(words), "{wrong}: {refused}");
         }
     }
 

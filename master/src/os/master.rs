@@ -194,6 +194,7 @@ impl Master {
             state,
             is_unwritten: true,
             rest: std::mem::take(&mut self.rest),
+            write_again_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };

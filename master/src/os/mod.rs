@@ -12,6 +12,7 @@ mod control;
 mod control_socket;
 mod error;
 mod event_loop;
+mod failpoint;
 mod greeting;
 mod hearing;
 mod hook;

@@ -16,29 +16,16 @@ fn wakeups(pid: u32) -> String {
     status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap().to_owned()
 }
 
-/// KiB of the master's own code that are in memory.
-fn code(pid: u32) -> u64 {
-    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let mut lines = smaps.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with("/dutch-master")));
-    let size = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
-    size.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// Waits until it has given back the code that it does not need to wait.
-fn rests(master: &Master, before: u64) {
-    eventually("it rests", || code(master.pid()) < before * 3 / 4);
-}
-
 #[test]
 fn a_master_that_has_nothing_to_do_any_more_gives_back_the_memory_of_its_code() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "1"]);
     master.next_worker();
-    rests(&master, code(master.pid()));
+    master.gives_back_its_code();
     let mut client = Peer::client(&master);
     client.say(&FromControl::Status(Status {}));
     assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
-    rests(&master, code(master.pid()));
+    master.gives_back_its_code();
 }
 
 #[test]
@@ -50,7 +37,7 @@ fn an_idle_master_wakes_for_nothing() {
     workers[0].say(&FromWorker::Listen(Listen { seq: 1, address: Some(Address::tcp(Some([127, 0, 0, 1].into()), 0)), ..Listen::default() }));
     let Some(FromMaster::Listener(Listener { address: Some(Address { port: Some(port), .. }), .. })) = workers[0].hear() else { panic!("no listener") };
     // The last thing that it has to do; from then on any difference is a wakeup for nothing.
-    rests(&master, code(master.pid()));
+    master.gives_back_its_code();
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", master.pid())).unwrap();
     eventually("it sleeps", || stat().contains(") S "));
     let before = wakeups(master.pid());

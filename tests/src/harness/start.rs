@@ -1,7 +1,10 @@
 //! How a master is started for a test.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -22,12 +25,22 @@ pub struct Start {
     worker: Vec<OsString>,
     listen: Option<String>,
     environment: Vec<(String, OsString)>,
+    uid: Option<u32>,
+    /// Where its runtime directory is made.
+    folder: PathBuf,
 }
 
 impl Start {
     /// Two workers of this program, with one configured listener on a free port.
     pub fn new(worker: impl AsRef<OsStr>) -> Start {
-        Start { options: Vec::new(), worker: vec![worker.as_ref().into()], listen: Some("web=127.0.0.1:0".into()), environment: Vec::new() }
+        Start {
+            options: Vec::new(),
+            worker: vec![worker.as_ref().into()],
+            listen: Some("web=127.0.0.1:0".into()),
+            environment: Vec::new(),
+            uid: None,
+            folder: "/tmp".into(),
+        }
     }
 
     /// Two test workers that do what these words say.
@@ -70,10 +83,24 @@ impl Start {
         self
     }
 
+    /// Its runtime directory is made in this folder, whose name must be short.
+    #[must_use]
+    pub fn runtime_in(mut self, folder: impl Into<PathBuf>) -> Start {
+        self.folder = folder.into();
+        self
+    }
+
     /// No configured listener: the workers ask for what they want.
     #[must_use]
     pub fn without_listener(mut self) -> Start {
         self.listen = None;
+        self
+    }
+
+    /// The master itself is that user's; only root can start it so.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32) -> Start {
+        self.uid = Some(uid);
         self
     }
 
@@ -93,7 +120,9 @@ impl Start {
     #[must_use]
     pub fn start(self) -> Master {
         // The system's temporary folder may have a long name, and the path of a socket is short.
-        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in("/tmp").expect("a temporary folder can be made");
+        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in(&self.folder).expect("a temporary folder can be made");
+        // Workers of another user have to come through; the master's own directory in it is closed.
+        fs::set_permissions(runtime.path(), Permissions::from_mode(0o711)).expect("it is ours");
         let (pid, log, exit) = self.run_in(runtime.path());
         Master { pid, log, exit, runtime, start: self }
     }
@@ -105,6 +134,10 @@ impl Start {
             .args(["start", "--name", NAME, "--log-format", "json", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.options).args(&self.worker).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(uid) = self.uid {
+            chown(runtime, Some(uid), Some(uid)).expect("only root starts it so");
+            command.uid(uid).gid(uid);
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the master can be started");
         let pid = i32::try_from(child.id()).expect("a pid is positive");

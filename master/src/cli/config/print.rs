@@ -106,7 +106,7 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         ("group", or(group.as_deref().map(string), "the user's")),
         ("groups", or(groups.as_ref().map(strings), "those of the user")),
         ("umask", or(umask.map(|mask| string(&rights::octal(mask))), "the master's own")),
-        ("limit", Value::Set(strings(limit.iter().map(rights::limit_text)))),
+        ("limit", Value::Set(strings(limit.iter().map(ToString::to_string)))),
         ("no_new_privs", or(no_new_privs.map(|is_on| is_on.to_string()), "true where `user`, `group` or `groups` is set")),
         ("start_timeout", Value::Set(time(*start_timeout))),
         ("kill_timeout", Value::Set(time(*kill_timeout))),
