@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::codec::{FrameDecoder, decode, encode};
 use dutch_master_protocol::message::{
-    AppMessage, Close, Disconnect, DisconnectReason, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listening, VERSION, Welcome, codes, features,
+    AppMessage, Close, Disconnect, DisconnectReason, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listening, VERSION, Welcome, codes,
 };
 use dutch_master_protocol::{env, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,8 +45,6 @@ enum Fault {
     ExitsBeforeDraining,
     /// It sends messages without end.
     Floods,
-    /// It offers every feature, and has none.
-    PromisesFeatures,
 }
 
 impl Fault {
@@ -61,7 +59,6 @@ impl Fault {
             "ignores-disconnect" => Fault::IgnoresDisconnect,
             "exits-before-draining" => Fault::ExitsBeforeDraining,
             "floods" => Fault::Floods,
-            "promises-features" => Fault::PromisesFeatures,
             _ => return None,
         })
     }
@@ -116,9 +113,7 @@ impl Master {
     fn hello(&mut self, fault: Fault) -> Result<Welcome> {
         let token = std::env::var(env::TOKEN)?;
         let token = if fault == Fault::WrongToken { token.chars().rev().collect() } else { token };
-        let promised: &[&str] = if fault == Fault::PromisesFeatures { &[features::RESUME, features::HEARTBEAT, features::MAX_REQUESTS] } else { &[] };
-        let features = promised.iter().map(|feature| (*feature).into()).collect();
-        self.say(&FromWorker::Hello(Hello { protocol: VERSION, token: Some(token), sdk: Some("zoo".into()), features, ..Hello::default() }))?;
+        self.say(&FromWorker::Hello(Hello { protocol: VERSION, token: Some(token), sdk: Some("zoo".into()), ..Hello::default() }))?;
         loop {
             match self.wait()? {
                 (FromMaster::Welcome(welcome), _) if welcome.protocol == VERSION => return Ok(welcome),
