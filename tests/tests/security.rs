@@ -64,7 +64,8 @@ fn unsafe_lines(text: &str) -> Vec<usize> {
 #[test]
 fn the_list_of_unsafe_code_is_complete_and_each_piece_has_its_argument() {
     let document = document();
-    let listed: BTreeSet<_> = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(path, _)| path).filter(|path| path.ends_with(".rs")).collect();
+    let listed: BTreeSet<_> =
+        document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(path, _)| path).filter(|path| path.ends_with(".rs")).collect();
     let all = all();
     let shipped = all.iter().filter(|(path, _)| path.contains("/src/") && !path.starts_with("tests/") && !path.ends_with("/tests.rs"));
     let found: BTreeMap<_, _> = shipped.map(|(path, text)| (path.as_str(), unsafe_lines(text))).filter(|(_, lines)| !lines.is_empty()).collect();
@@ -91,13 +92,19 @@ fn listed_in_deny(key: &str) -> BTreeSet<String> {
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     // Older manifests write `/` for `OR`. Parentheses occur here around alternatives alone.
     let expression = expression.replace('/', " OR ");
-    expression.split(" AND ").all(|part| part.trim_matches(['(', ')', ' ']).split(" OR ").any(|licence| allowed.contains(licence.trim_matches(['(', ')', ' ']))))
+    expression
+        .split(" AND ")
+        .all(|part| part.trim_matches(['(', ')', ' ']).split(" OR ").any(|licence| allowed.contains(licence.trim_matches(['(', ')', ' ']))))
 }
 
 #[test]
 fn what_is_compiled_in_has_a_licence_and_a_source_that_are_allowed() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let output = Command::new(cargo).args(["metadata", "--format-version", "1", "--locked", "--offline"]).current_dir(repository("tests")).output().expect("cargo can be run");
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(repository("tests"))
+        .output()
+        .expect("cargo can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let licences = listed_in_deny("allow");
@@ -119,7 +126,9 @@ fn what_is_compiled_in_has_a_licence_and_a_source_that_are_allowed() {
 #[test]
 fn licences_are_read_as_they_are_meant() {
     let allowed = BTreeSet::from(["MIT".to_owned(), "Unicode-3.0".to_owned()]);
-    for (expression, verdict) in [("MIT", true), ("MIT/Apache-2.0", true), ("(MIT OR Apache-2.0) AND Unicode-3.0", true), ("MIT AND GPL-3.0", false), ("GPL-3.0", false)] {
+    for (expression, verdict) in
+        [("MIT", true), ("MIT/Apache-2.0", true), ("(MIT OR Apache-2.0) AND Unicode-3.0", true), ("MIT AND GPL-3.0", false), ("GPL-3.0", false)]
+    {
         assert_eq!(is_allowed(expression, &allowed), verdict, "{expression}");
     }
 }

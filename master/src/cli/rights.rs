@@ -48,7 +48,11 @@ pub(super) fn access(text: &str) -> Result<(&str, SocketAccess), String> {
 /// [`access`] back.
 pub(super) fn access_text(access: &SocketAccess) -> String {
     let SocketAccess { mode, owner, group } = access;
-    let parts = [mode.map(|mode| format!(",mode={}", octal(mode))), owner.as_ref().map(|owner| format!(",owner={owner}")), group.as_ref().map(|group| format!(",group={group}"))];
+    let parts = [
+        mode.map(|mode| format!(",mode={}", octal(mode))),
+        owner.as_ref().map(|owner| format!(",owner={owner}")),
+        group.as_ref().map(|group| format!(",group={group}")),
+    ];
     parts.into_iter().flatten().collect()
 }
 

@@ -107,7 +107,14 @@ mod tests {
             assert_eq!(text.parse::<ResourceLimit>().unwrap().to_string(), text);
         }
         assert_eq!("nofile=1:2".parse(), Ok(ResourceLimit { resource: Resource::Nofile, soft: Some(1), hard: Some(2) }));
-        let wrongs = [("nofile", "nofile=65536"), ("files=3", "nofile"), ("nofile=2:1", "above"), ("nofile=unlimited:1", "above"), ("nofile=x", "unlimited"), ("nofile=", "number")];
+        let wrongs = [
+            ("nofile", "nofile=65536"),
+            ("files=3", "nofile"),
+            ("nofile=2:1", "above"),
+            ("nofile=unlimited:1", "above"),
+            ("nofile=x", "unlimited"),
+            ("nofile=", "number"),
+        ];
         for (wrong, words) in wrongs {
             let refused = wrong.parse::<ResourceLimit>().unwrap_err().to_string();
             assert!(refused.contains(words), "{wrong}: {refused}");

@@ -47,7 +47,9 @@ pub enum AccountError {
         source: io::Error,
     },
     /// Only root may.
-    #[error("workers cannot run as another user: only root may start them so, and this master's uid is {uid}; start it as root, or leave out --user, --group and --groups")]
+    #[error(
+        "workers cannot run as another user: only root may start them so, and this master's uid is {uid}; start it as root, or leave out --user, --group and --groups"
+    )]
     NotRoot {
         /// The master's.
         uid: u32,
@@ -118,7 +120,10 @@ impl Account {
     /// Tells a worker who it is, where the environment only says who the master is.
     pub(super) fn introduce(&self, environment: &Environment) -> impl Iterator<Item = (&'static str, &OsString)> {
         let says = |name: &str| environment.get(OsString::from(name).as_os_str()).cloned();
-        self.variables.iter().filter(move |(name, _, inherited)| says(name).is_none_or(|value| Some(value) == *inherited)).map(|(name, value, _)| (*name, value))
+        self.variables
+            .iter()
+            .filter(move |(name, _, inherited)| says(name).is_none_or(|value| Some(value) == *inherited))
+            .map(|(name, value, _)| (*name, value))
     }
 
     /// Refuses what would let every worker fail.
@@ -228,7 +233,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_and_the_remedy_told() {
-        for (user, group, words) in [(Some("nobody-at-all"), None, "getent passwd"), (None, Some("nothing-at-all"), "getent group"), (Some("4294967295"), None, "no user")] {
+        for (user, group, words) in
+            [(Some("nobody-at-all"), None, "getent passwd"), (None, Some("nothing-at-all"), "getent group"), (Some("4294967295"), None, "no user")]
+        {
             let error = asking(user, group, None).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }

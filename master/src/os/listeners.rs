@@ -32,7 +32,8 @@ const HOLDER_SEARCHES_MAX: u32 = 8;
 const FIRST_FREE_PORT: u16 = 1024;
 
 /// Why a worker that runs as another user does not get an address.
-const OUT_OF_BOUNDS: &str = "workers run as another user than the master, which binds for them no port below 1024 and no Unix path that is not configured; `--listen` configures it";
+const OUT_OF_BOUNDS: &str =
+    "workers run as another user than the master, which binds for them no port below 1024 and no Unix path that is not configured; `--listen` configures it";
 
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -45,7 +45,12 @@ impl FileAccess {
         }
         // Changing the owner can take permissions away, so they come last.
         match fchownat(&file, "", self.owner, self.group, AtFlags::AT_EMPTY_PATH) {
-            Err(Errno::EPERM) => return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root may give a socket to another user or to a group that it does not belong to")),
+            Err(Errno::EPERM) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "only root may give a socket to another user or to a group that it does not belong to",
+                ));
+            }
             outcome => outcome?,
         }
         self.mode.map_or(Ok(()), |mode| set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(mode)))

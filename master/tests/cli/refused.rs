@@ -283,5 +283,8 @@ fn what_the_workers_user_cannot_reach_is_seen_before_a_worker_is_started() {
     fs::set_permissions(&worker, Permissions::from_mode(0o700)).unwrap();
     assert_refused(start(&folder, &[&user[..], &["--dir", "/", worker.to_str().unwrap()]].concat()), &["may not run", "worker"]);
     let socket = closed.join("control.sock");
-    assert_refused(start(&folder, &[&user[..], &["--dir", "/", "--socket", socket.to_str().unwrap(), "sleep", "9"]].concat()), &["connect to the control socket", "--socket"]);
+    assert_refused(
+        start(&folder, &[&user[..], &["--dir", "/", "--socket", socket.to_str().unwrap(), "sleep", "9"]].concat()),
+        &["connect to the control socket", "--socket"],
+    );
 }

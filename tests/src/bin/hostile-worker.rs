@@ -107,7 +107,8 @@ impl Worker {
 
     /// What the master says to this on a connection of its own.
     fn answer_to(&self, message: &FromWorker) -> Result<(), Refusal> {
-        Worker { connection: said_with(UnixStream::connect(&self.socket))?, decoder: FrameDecoder::default(), socket: self.socket.clone(), ..*self }.answer(message)
+        Worker { connection: said_with(UnixStream::connect(&self.socket))?, decoder: FrameDecoder::default(), socket: self.socket.clone(), ..*self }
+            .answer(message)
     }
 
     fn answer(&mut self, message: &FromWorker) -> Result<(), Refusal> {
