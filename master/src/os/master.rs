@@ -81,6 +81,7 @@ impl Master {
         listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
         listeners.inherit_the_rest();
+        account.iter().for_each(|account| warn_of_open_folders(&options, account));
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
@@ -224,6 +225,14 @@ fn check(options: &Options, account: Option<&Account>, has_callback: bool) -> Re
     }
     check_worker(options, &directory, account, has_callback)?;
     Ok((here, name))
+}
+
+/// Who can write to the folder of a socket can put something else in its place.
+fn warn_of_open_folders(options: &Options, account: &Account) {
+    let folders = options.listen.iter().filter_map(|spec| Path::new(spec.address.path.as_ref()?).parent());
+    for folder in folders.filter(|folder| account.is_another_user() && account.may(AccessFlags::W_OK, folder)) {
+        warn!(directory = %folder.display(), "Workers can replace the socket of a listener: their user may write to its directory");
+    }
 }
 
 /// Pidfds are what makes signalling safe; without them there is no master.
