@@ -8,7 +8,7 @@ ADDON := sdk-node/worker
 DROPIN := sdk-node/dutch-master
 EXPRESS := examples/express
 
-.PHONY: help run build addon express test lint fmt test-rust test-node test-real test-kit load bench model clean
+.PHONY: help run build addon express test lint fmt test-rust test-node test-real test-kit load bench chaos model clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,7 +76,11 @@ bench: addon express ## measure against an inherited listener and Node's cluster
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
 	target/release/bench
 
-model: ## let the model checker visit every state of pools up to 2 (ten minutes)
+chaos: addon express ## three minutes of chaos (CHAOS="--seconds 600 --seed 7 --workers express" for others)
+	$(CARGO) build --workspace --bins --locked
+	target/debug/chaos $(CHAOS)
+
+model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (half an hour)
 	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture
 
 clean: ## remove what was built
