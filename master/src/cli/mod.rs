@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod print;
 mod resident;
+mod rights;
 mod settings;
 mod signals;
 mod start;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tracing::{info, warn};
 
+use super::account::Account;
 use super::adoption::Adoption;
 use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
@@ -26,6 +27,7 @@ use super::listeners::Listeners;
 use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
 use super::upkeep::ControlUpkeep;
@@ -48,6 +50,8 @@ pub(super) struct EventLoop {
     /// As they were read last.
     pub(super) options: Arc<Options>,
     pub(super) read_again: Option<ReadAgain>,
+    /// Whose the workers are, if not the master's.
+    pub(super) account: Option<Account>,
     pub(super) name: String,
     /// Where the master was started, links and all.
     pub(super) here: PathBuf,
@@ -82,6 +86,7 @@ pub(super) struct EventLoop {
     pub(super) state: StateFile,
     /// What the next master would have to know has changed since it was written.
     pub(super) is_unwritten: bool,
+    pub(super) rest: Rest,
     /// It could not be written, and is tried again then.
     pub(super) write_again_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
@@ -135,7 +140,10 @@ impl EventLoop {
 
     /// Keeps a fact for the core.
     pub(super) fn note(&mut self, fact: Event) {
-        self.is_unwritten |= !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. });
+        if !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. }) {
+            self.is_unwritten = true;
+            self.rest.put_off();
+        }
         self.facts.push_back(fact);
     }
 
@@ -207,7 +215,11 @@ impl EventLoop {
             if timer.as_mut().poll(cx).is_ready() {
                 ready.push(Ready::Time);
             }
-            if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+            if !ready.is_empty() {
+                return Poll::Ready(ready);
+            }
+            self.rest.before_sleep();
+            Poll::Pending
         }))
         .await
     }
@@ -249,8 +261,11 @@ impl EventLoop {
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
-            // One that has gone wants nothing any more.
-            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::MetricsAsked(asker) => {
+                self.rest.put_off();
+                // One that has gone wants nothing any more.
+                let _ = asker.send(self.metrics());
+            }
             Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
@@ -260,7 +275,7 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own = [self.hooks.deadline(), self.evaluation.deadline(), self.upkeep_deadline(), self.adoption.deadline()];
+        let own = [self.hooks.deadline(), self.evaluation.deadline(), self.upkeep_deadline(), self.adoption.deadline(), self.rest.deadline()];
         let again = [self.accept_again_at, self.look_at_memory_at, self.write_again_at];
         [core, hello].into_iter().chain(own).chain(again).flatten().min()
     }
@@ -289,6 +304,7 @@ impl EventLoop {
         self.hook_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
+        self.rest.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

@@ -34,6 +34,9 @@ impl EventLoop {
     }
 
     fn greet_client(&mut self, id: ConnectionId) -> Result<(), End> {
+        if !self.connection(id)?.peer.may_command() {
+            return Err(refused(codes::FORBIDDEN, "only root and the master's own user may give it orders"));
+        }
         let clients = self.connections_that(|connection| connection.role == Role::Control);
         if clients.len() >= CLIENTS_MAX {
             let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));

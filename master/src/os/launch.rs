@@ -2,23 +2,32 @@
 //! away at once; that made the start of sixteen workers a tenth slower, and embedded in a large process it would cost more.
 
 use std::ffi::{CStr, CString, OsStr, c_char};
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, clone};
-use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, write};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The child's stack: it makes a handful of system calls, and `execvpe` may build one more list of arguments on it.
 const STACK_BYTES: usize = 64 * 1_024;
 
 /// What the exec of a script without an interpreter line may put on that stack, with a margin for everything else.
 const ARGUMENTS_MAX: usize = STACK_BYTES / 2 / size_of::<*const c_char>();
+
+/// How long a child that becomes another user's may take to become another program: far more than a slow disk needs.
+const EXEC_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether such a child was stopped; usually it has become its program long before the first time.
+const STOPPED_CHECK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// Where the child's standard output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +78,58 @@ pub(super) unsafe fn launch(command: &Command, output: Output, mut prepare: impl
     }
 }
 
+/// As [`launch`], for a child that becomes another user's before it is another program. From then on that user's other processes may signal it, and one that stops it must not stop this process, too:
+/// it is a copy, which is waited for with a bound.
+///
+/// # Safety
+/// As for [`launch`].
+#[allow(unsafe_code)]
+pub(super) unsafe fn launch_apart(command: &Command, output: Output, mut prepare: impl FnMut() -> io::Result<()>) -> io::Result<libc::pid_t> {
+    let image = Image::new(command, output)?;
+    // Closed by becoming another program, which is how that is told.
+    let (told, tell) = io::pipe()?;
+    let child = || -> isize {
+        let error = prepare().and_then(|()| image.run());
+        let errno = error.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EINVAL);
+        let _ = write(&tell, &errno.to_ne_bytes());
+        127
+    };
+    let mut stack = vec![0; STACK_BYTES];
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    // SAFETY: the child has copies of everything and a stack of its own. What it runs makes system calls only.
+    let cloned = unsafe { clone(Box::new(child), &mut stack, CloneFlags::empty(), Some(libc::SIGCHLD)) };
+    before.thread_set_mask()?;
+    let pid = cloned?;
+    drop(tell);
+    await_exec(pid, told).inspect_err(|_| {
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+    })?;
+    Ok(pid.as_raw())
+}
+
+/// Waits until the child is another program, says why it is not, or has ended; the last is for whoever waits for its end.
+fn await_exec(pid: Pid, mut told: PipeReader) -> io::Result<()> {
+    let until = Instant::now() + EXEC_MAX;
+    loop {
+        let mut fds = [PollFd::new(&told, PollFlags::IN)];
+        if poll(&mut fds, Some(&STOPPED_CHECK)).is_ok_and(|ready| ready > 0) {
+            let mut errno = [0; size_of::<i32>()];
+            return match told.read_exact(&mut errno) {
+                Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+                Err(_) => Ok(()),
+            };
+        }
+        let status = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+        if matches!(status, Ok(WaitStatus::Stopped(..))) {
+            return Err(io::Error::other("another process of its user stopped it before it ran"));
+        }
+        if Instant::now() > until {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not run within {} s", EXEC_MAX.as_secs())));
+        }
+    }
+}
+
 impl Image {
     fn new(command: &Command, output: Output) -> io::Result<Image> {
         let arguments: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(terminated).collect::<Result<_, _>>()?;
@@ -110,16 +171,13 @@ impl Image {
 }
 
 fn terminated(text: &OsStr) -> io::Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+    Ok(CString::new(text.as_bytes())?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-
-    use nix::sys::wait::WaitStatus;
-    use nix::unistd::Pid;
 
     use super::*;
 
@@ -153,6 +211,31 @@ mod tests {
         // SAFETY: it does nothing.
         let outcome = unsafe { launch(&Command::new("/bin/true"), Output::Inherit, refuse) };
         assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn a_child_apart_tells_the_same_errors_and_leaves_nothing() {
+        let refuse = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        #[allow(unsafe_code)]
+        // SAFETY: what is prepared makes no more than a system call.
+        let outcomes = unsafe {
+            [
+                launch_apart(&Command::new("/bin/true"), Output::Inherit, refuse),
+                launch_apart(&Command::new("/no/such/program"), Output::Inherit, || Ok(())),
+                launch_apart(&Command::new("/bin/true"), Output::Inherit, || Ok(kill(Pid::this(), Signal::SIGSTOP)?)),
+            ]
+        };
+        let errors = outcomes.map(|outcome| outcome.unwrap_err());
+        assert_eq!((errors[0].raw_os_error(), errors[1].kind()), (Some(libc::EPERM), io::ErrorKind::NotFound));
+        assert!(errors[2].to_string().contains("stopped it"), "{}", errors[2]);
+    }
+
+    #[test]
+    fn a_child_apart_runs_its_program() {
+        #[allow(unsafe_code)]
+        // SAFETY: nothing is prepared.
+        let pid = unsafe { launch_apart(Command::new("/bin/sh").args(["-c", "exit 7"]).env("PATH", "/bin"), Output::Inherit, || Ok(())) };
+        assert!(matches!(waitpid(Pid::from_raw(pid.unwrap()), None), Ok(WaitStatus::Exited(_, 7))));
     }
 
     #[test]

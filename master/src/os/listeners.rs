@@ -15,6 +15,7 @@ use super::listening_socket::{ListeningSocket, Unfit};
 use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
+use super::socket_access::FileAccess;
 use super::upkeep::{Finding, Held};
 use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
@@ -26,6 +27,13 @@ const NAME_MAX: usize = 128;
 
 /// How often it is looked up who has an address that workers ask for: it takes milliseconds, and a worker may ask again and again.
 const HOLDER_SEARCHES_MAX: u32 = 8;
+
+/// The first port that anybody may bind.
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// Why a worker that runs as another user does not get an address.
+const OUT_OF_BOUNDS: &str =
+    "workers run as another user than the master, which binds for them no port below 1024 and no Unix path that is not configured; `--listen` configures it";
 
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +50,15 @@ pub struct ListenError {
 pub(super) struct Listeners {
     registry: Registry,
     sockets: BTreeMap<Key, Held>,
+    /// Who may connect to configured Unix listeners, where that is configured.
+    access: BTreeMap<Key, FileAccess>,
     watch: Option<Watch>,
     names: Vec<String>,
     /// Those of a dead master that have not come back from its workers.
     missing: Missing,
     are_closed: bool,
+    /// Workers run as another user: what only root could bind is not bound for them.
+    lends_no_rights: bool,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
 }
@@ -72,11 +84,13 @@ impl Listeners {
         if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
+        let access = FileAccess::of(&spec.access).map_err(|error| ListenError::of(&spec.address, io::Error::other(error)))?;
         self.names.extend(spec.name.clone());
+        self.access.insert(self.registry.key_for_configured(spec.name.as_deref(), &spec.address), access);
         if self.missing.inherit_configured(&mut self.registry, spec) {
             return Ok(());
         }
-        let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
+        let socket = ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?;
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.hold(key, socket);
         Ok(())
@@ -100,6 +114,10 @@ impl Listeners {
             }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
+            Resolution::Bind { address, .. } if self.is_out_of_bounds(&address) => {
+                let message = format!("cannot listen on {}: {OUT_OF_BOUNDS}", in_words(&address));
+                return refused("EACCES", message);
+            }
             Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
                 Ok(socket) => {
                     self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
@@ -125,6 +143,15 @@ impl Listeners {
             }
             _ => refused(codes::UNEXPECTED, format!("the master has lost its socket for {key}")),
         }
+    }
+
+    /// From now on the master binds for workers only what their own user could bind.
+    pub(super) fn lend_no_rights(&mut self, lends_none: bool) {
+        self.lends_no_rights = lends_none;
+    }
+
+    fn is_out_of_bounds(&self, address: &Address) -> bool {
+        self.lends_no_rights && (address.path.is_some() || address.port.is_some_and(|port| (1..FIRST_FREE_PORT).contains(&port)))
     }
 
     /// The worker closed its copy.
@@ -173,6 +200,10 @@ impl Listeners {
 
     pub(super) fn watch(&self) -> Option<&Watch> {
         self.watch.as_ref()
+    }
+
+    fn access_of(&self, key: &str) -> FileAccess {
+        self.access.get(key).copied().unwrap_or_default()
     }
 
     fn hold(&mut self, key: Key, socket: ListeningSocket) {
@@ -235,7 +266,7 @@ impl Listeners {
     /// It is another one.
     pub(super) fn take_back(&mut self, key: &str, fd: OwnedFd) -> Result<(), Unfit> {
         let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
-        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key))?;
+        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key), self.access_of(key))?;
         self.missing.found(key);
         self.hold(key.to_owned(), socket);
         Ok(())
@@ -248,7 +279,10 @@ impl Listeners {
     pub(super) fn bind_missing(&mut self, key: &str) -> Result<(), ListenError> {
         let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
         let address = entry.address.clone();
-        let socket = ListeningSocket::bind(&address, self.missing.backlog(key)).map_err(|source| ListenError::of(&address, source))?;
+        if !entry.configured && self.is_out_of_bounds(&address) {
+            return Err(ListenError::of(&address, io::Error::other(OUT_OF_BOUNDS)));
+        }
+        let socket = ListeningSocket::bind_for(&address, self.missing.backlog(key), self.access_of(key)).map_err(|source| ListenError::of(&address, source))?;
         self.missing.found(key);
         self.hold(key.to_owned(), socket);
         Ok(())
@@ -298,7 +332,7 @@ impl ListenError {
                 Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
                 None => "; stop what has it, or choose another address".into(),
             },
-            Some(Errno::EACCES) if (1..1024).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
+            Some(Errno::EACCES) if (1..FIRST_FREE_PORT).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),
             Some(_) if address.path.is_some() => remedy(&source).into(),
             Some(_) | None => String::new(),

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, getsockname, getsockopt, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::socket_access::FileAccess;
 use super::socket_file::{SocketFile, successor};
 
 /// A socket that workers get copies of. They all share one open file description with it.
@@ -23,6 +24,7 @@ pub(super) struct ListeningSocket {
     /// Length of the accept queue; none for datagrams.
     backlog: Option<u32>,
     file: Option<SocketFile>,
+    access: FileAccess,
 }
 
 /// What can be wrong with it.
@@ -66,16 +68,24 @@ pub(super) enum Unfit {
 impl ListeningSocket {
     /// Binds and listens.
     pub(super) fn bind(address: &Address, backlog: u32) -> io::Result<ListeningSocket> {
+        ListeningSocket::bind_for(address, backlog, FileAccess::default())
+    }
+
+    /// The same, for those who are to be able to connect.
+    pub(super) fn bind_for(address: &Address, backlog: u32, access: FileAccess) -> io::Result<ListeningSocket> {
         let socket = match (address.kind, &address.path) {
             (Kind::Unix, Some(path)) => {
-                let (fd, file) = SocketFile::bind(Path::new(path), |fd, _| listen(fd, backlog))?;
-                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file) }
+                let (fd, file) = SocketFile::bind(Path::new(path), |fd, path| {
+                    access.set(path)?;
+                    listen(fd, backlog)
+                })?;
+                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file), access }
             }
             (Kind::Unix, None) => return Err(Errno::EINVAL.into()),
             (Kind::Tcp | Kind::Udp, _) => {
                 let fd = bind_ip(address)?;
                 let real = real_address(&fd, address)?;
-                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None }
+                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None, access }
             }
         };
         socket.listen()?;
@@ -83,7 +93,7 @@ impl ListeningSocket {
     }
 
     /// One that was bound by a master that died, from a worker that held it. It has to be what it is said to be.
-    pub(super) fn adopt(fd: OwnedFd, address: &Address, backlog: u32) -> Result<ListeningSocket, Unfit> {
+    pub(super) fn adopt(fd: OwnedFd, address: &Address, backlog: u32, access: FileAccess) -> Result<ListeningSocket, Unfit> {
         let kind = if address.kind == Kind::Udp { SockType::Datagram } else { SockType::Stream };
         if getsockopt(&fd, sockopt::SockType)? != kind {
             return Err(Unfit::Kind);
@@ -99,12 +109,14 @@ impl ListeningSocket {
                 if ![place, &successor(place)].iter().any(|there| name.path() == Some(there)) {
                     return Err(Unfit::Elsewhere);
                 }
+                // Where the file is gone it is made anew, with the access that it should have.
+                let _ = access.set(place);
                 Some(SocketFile::found(place))
             }
             None if real_address(&fd, address)? != *address => return Err(Unfit::Elsewhere),
             None => None,
         };
-        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file };
+        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file, access };
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)
@@ -181,7 +193,7 @@ impl ListeningSocket {
                 Ok(Repair::Revived)
             }
             Kind::Unix => {
-                *self = ListeningSocket::bind(&self.address, self.backlog.unwrap_or_default())?;
+                *self = ListeningSocket::bind_for(&self.address, self.backlog.unwrap_or_default(), self.access)?;
                 Ok(Repair::BoundAnew)
             }
             // Nobody else can have its port while workers hold it, and nothing brings it back.

@@ -6,10 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::unistd::AccessFlags;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
+use super::account::Account;
 use super::adoption::Adoption;
 use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
@@ -26,6 +28,7 @@ use super::pid_file::PidFile;
 use super::program::{Program, is_script};
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
 use super::state::{State, StateFile};
@@ -39,9 +42,11 @@ use crate::options::Options;
 pub struct Master {
     options: Options,
     callbacks: Callbacks,
+    account: Option<Account>,
     name: String,
     here: PathBuf,
     read_again: Option<ReadAgain>,
+    rest: Rest,
     listeners: Listeners,
     /// What a master of this name left when it died.
     left: Option<State>,
@@ -64,14 +69,16 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare_with(options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
-        let (here, name) = check(&options, callbacks.before_fork.is_some())?;
+        let account = Account::of(&options)?;
+        let (here, name) = check(&options, account.as_ref(), callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
-        let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
+        let control_socket = ControlSocket::claim(&name, options.socket.as_deref(), account.as_ref())?;
         let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
             warn!(reason = in_full(error), "What a dead master left cannot be used");
             None
         });
         let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
+        listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
         listeners.inherit_the_rest();
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
@@ -79,7 +86,20 @@ impl Master {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, callbacks, name, here, read_again: None, listeners, left, metrics, _pid_file: pid_file, control_socket })
+        Ok(Master {
+            options,
+            callbacks,
+            account,
+            name,
+            here,
+            read_again: None,
+            rest: Rest::default(),
+            listeners,
+            left,
+            metrics,
+            _pid_file: pid_file,
+            control_socket,
+        })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -87,13 +107,20 @@ impl Master {
     /// # Errors
     /// [`StartError`]: what a start would end with.
     pub fn check(options: &Options) -> Result<(), StartError> {
-        check(options, false).map(drop)
+        check(options, Account::of(options)?.as_ref(), false).map(drop)
     }
 
     /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
     #[must_use]
     pub fn with_reload(self, read_again: impl FnMut() -> Result<Reread, String> + Send + 'static) -> Master {
         Master { read_again: Some(ReadAgain(Box::new(read_again))), ..self }
+    }
+
+    /// What is called, from the master's loop, a second after the last thing happened: to give back memory that is needed only while something does.
+    #[must_use]
+    pub fn with_rest(mut self, give_back: impl FnMut() + Send + 'static) -> Master {
+        self.rest.give_back = Some(Box::new(give_back));
+        self
     }
 
     /// Its name.
@@ -137,6 +164,7 @@ impl Master {
         };
         let mut event_loop = EventLoop {
             pool,
+            account: self.account.take(),
             name: std::mem::take(&mut self.name),
             here: std::mem::take(&mut self.here),
             read_again: self.read_again.take(),
@@ -165,6 +193,7 @@ impl Master {
             launches: Vec::new(),
             state,
             is_unwritten: true,
+            rest: std::mem::take(&mut self.rest),
             write_again_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
@@ -185,7 +214,7 @@ impl Master {
 }
 
 /// Where it would run, and under which name.
-fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), StartError> {
+fn check(options: &Options, account: Option<&Account>, has_callback: bool) -> Result<(PathBuf, String), StartError> {
     check_system()?;
     let here = working_directory();
     let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
@@ -193,7 +222,7 @@ fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), Sta
     if !is_name(&name) {
         return Err(StartError::Name { name });
     }
-    check_worker(options, &directory, has_callback)?;
+    check_worker(options, &directory, account, has_callback)?;
     Ok((here, name))
 }
 
@@ -217,13 +246,17 @@ fn let_children_be_reaped() {
 }
 
 /// A hook may still have to make what is missing; then only its outcome counts.
-pub(super) fn check_worker(options: &Options, directory: &Path, has_callback: bool) -> Result<(), StartError> {
+pub(super) fn check_worker(options: &Options, directory: &Path, account: Option<&Account>, has_callback: bool) -> Result<(), StartError> {
     let environment = snapshots::environment(std::env::vars_os(), &options.env);
     let directory = snapshots::resolve(directory)?;
     if has_callback || options.before_fork.is_some() {
         return Ok(());
     }
     let program = Program::find(options, &directory, &environment)?;
+    if let Some(account) = account {
+        account.must("enter", AccessFlags::X_OK, &directory)?;
+        account.must("run", AccessFlags::X_OK, &program.path)?;
+    }
     if is_script(&options.worker) {
         node::check_typescript(options, &program.path).map_err(super::program::ProgramError::from)?;
     }

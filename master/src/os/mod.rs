@@ -3,6 +3,7 @@
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
 //! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
+mod account;
 mod adoption;
 mod callbacks;
 mod clock;
@@ -37,10 +38,13 @@ mod reload;
 mod remedy;
 mod report;
 mod request;
+mod rest;
 mod returns;
+mod rights;
 pub mod runtime_dir;
 mod session;
 mod snapshots;
+mod socket_access;
 mod socket_file;
 mod spawn;
 mod state;

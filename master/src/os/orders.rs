@@ -11,7 +11,8 @@ use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
 use super::program::Program;
 use super::request::Request;
-use super::spawn::{self, Identity};
+use super::rights::Rights;
+use super::spawn::{self, Identity, Standing};
 use super::workers::{Stage, Worker};
 use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Signal, SizeChange, Ticket, Time, WorkerId};
 use crate::options::NumWorkers;
@@ -127,7 +128,7 @@ impl EventLoop {
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         let snapshot = self.snapshots.get(worker.generation);
         let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
-        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", &error))?;
+        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", None, &error))?;
         self.hooks.started(id, Work::Command(process), clock::now().after(HOOK_TIMEOUT_MS));
         Ok(())
     }
@@ -172,7 +173,10 @@ impl EventLoop {
         let Some(snapshot) = self.snapshots.get(worker.generation) else { return Ok(()) };
         let program = Program::find(&snapshot.options, &place.path, &snapshot.environment).map_err(in_full)?;
         let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
-        let process = spawn::worker(&program, &place.path, &snapshot.environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
+        let account = self.account.as_ref();
+        let standing = Standing { account, rights: Rights::new(account, &snapshot.options) };
+        let spawned = spawn::worker(&program, &place.path, &snapshot.environment, &identity, standing);
+        let process = spawned.map_err(|error| spawn::failed(&program.path, account, &error))?;
         failpoint::reached(Place::Spawned);
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.lives(process);

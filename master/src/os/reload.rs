@@ -125,7 +125,7 @@ macro_rules! fixed_keys {
     };
 }
 
-fixed_keys!(listen, restart_signal, name, socket, pid_file, metrics);
+fixed_keys!(listen, user, group, groups, restart_signal, name, socket, pid_file, metrics);
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,13 @@ use std::fs;
 use dutch_master_protocol::control::Phase;
 
 use super::{Chaos, SIZE};
-use crate::harness::Usage;
 
 /// The pool at rest.
 #[derive(Debug)]
 pub(super) struct Rest {
-    pub(super) usage: Usage,
+    pub(super) descriptors: usize,
+    /// Memory of the master's own, in KiB: pages of its program come and go as the system likes, and others it may have put on a disk.
+    pub(super) own_kib: u64,
     pub(super) faults: Vec<String>,
 }
 
@@ -40,8 +41,14 @@ impl Chaos {
         if !zombies.is_empty() {
             faults.push(format!("not reaped: {zombies:?}"));
         }
-        Rest { usage: self.master.usage_at_rest(), faults }
+        Rest { descriptors: self.master.usage_at_rest().descriptors, own_kib: own_kib(self.master.pid()), faults }
     }
+}
+
+fn own_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default();
+    kib("RssAnon:") + kib("VmSwap:")
 }
 
 /// Children that have ended and wait.

@@ -170,11 +170,11 @@ impl Outcome {
             faults.append(&mut rest.faults);
         }
         let [before, warm, after] = &self.rests;
-        if after.usage.descriptors != before.usage.descriptors {
-            faults.push(format!("{} descriptors before, {} after", before.usage.descriptors, after.usage.descriptors));
+        if after.descriptors != before.descriptors {
+            faults.push(format!("{} descriptors before, {} after", before.descriptors, after.descriptors));
         }
-        if after.usage.resident_kib * 10 > warm.usage.resident_kib * 11 {
-            faults.push(format!("{} KiB when warm, {} after", warm.usage.resident_kib, after.usage.resident_kib));
+        if after.own_kib * 10 > warm.own_kib * 11 {
+            faults.push(format!("{} KiB when warm, {} after", warm.own_kib, after.own_kib));
         }
     }
 }
@@ -192,8 +192,8 @@ impl fmt::Display for Outcome {
         writeln!(f, "{} requests failed; killed workers had accepted {accepted} connections", kept.failures() + new.failures())?;
         writeln!(
             f,
-            "in the end: {} workers of one generation; descriptors {} before, {} after; resident {} KiB when warm, {} KiB after",
-            SIZE, before.usage.descriptors, after.usage.descriptors, warm.usage.resident_kib, after.usage.resident_kib
+            "in the end: {} workers of one generation; descriptors {} before, {} after; {} KiB of its own when warm, {} KiB after",
+            SIZE, before.descriptors, after.descriptors, warm.own_kib, after.own_kib
         )?;
         faults.iter().try_for_each(|fault| writeln!(f, "FAULT: {fault}"))
     }

@@ -1,6 +1,9 @@
 //! How a master is started for a test.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -22,6 +25,7 @@ pub struct Start {
     worker: Vec<OsString>,
     listen: Option<String>,
     environment: Vec<(String, OsString)>,
+    uid: Option<u32>,
     /// Where its runtime directory is made.
     folder: PathBuf,
 }
@@ -34,6 +38,7 @@ impl Start {
             worker: vec![worker.as_ref().into()],
             listen: Some("web=127.0.0.1:0".into()),
             environment: Vec::new(),
+            uid: None,
             folder: "/tmp".into(),
         }
     }
@@ -92,6 +97,13 @@ impl Start {
         self
     }
 
+    /// The master itself is that user's; only root can start it so.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32) -> Start {
+        self.uid = Some(uid);
+        self
+    }
+
     /// Starts it and waits until all workers listen.
     #[track_caller]
     #[must_use]
@@ -109,6 +121,8 @@ impl Start {
     pub fn start(self) -> Master {
         // The system's temporary folder may have a long name, and the path of a socket is short.
         let runtime = tempfile::Builder::new().prefix("dm").tempdir_in(&self.folder).expect("a temporary folder can be made");
+        // Workers of another user have to come through; the master's own directory in it is closed.
+        fs::set_permissions(runtime.path(), Permissions::from_mode(0o711)).expect("it is ours");
         let (pid, log, exit) = self.run_in(runtime.path());
         Master { pid, log, exit, runtime, start: self }
     }
@@ -120,6 +134,10 @@ impl Start {
             .args(["start", "--name", NAME, "--log-format", "json", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.options).args(&self.worker).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(uid) = self.uid {
+            chown(runtime, Some(uid), Some(uid)).expect("only root starts it so");
+            command.uid(uid).gid(uid);
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the master can be started");
         let pid = i32::try_from(child.id()).expect("a pid is positive");
