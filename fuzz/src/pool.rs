@@ -35,7 +35,7 @@ impl Pool {
         let options = Options {
             args: vec!["120".into()],
             num_workers: NumWorkers::Fixed(1),
-            listen: vec![ListenSpec { name: Some("web".into()), address: Address::tcp(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0) }],
+            listen: vec![ListenSpec::new(Some("web".into()), Address::tcp(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0))],
             settle_time: Duration::ZERO,
             keep_trying: true,
             name: Some(name),
