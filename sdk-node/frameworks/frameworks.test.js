@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict')
 const { appendFileSync } = require('node:fs')
 const { join } = require('node:path')
-const { test } = require('node:test')
+const { describe, test } = require('node:test')
 const { Http1Client } = require('../under-load/http1.js')
 const { Load } = require('../under-load/load.js')
 const { restartWithOpenRequests } = require('../under-load/restart.js')
@@ -41,27 +41,30 @@ async function started(t, { worker, env }) {
   return { system, connecting }
 }
 
-for (const framework of frameworks()) {
-  const { name, clients, careful, isHeavy, isInstalled, version } = framework
-  const skip = !isInstalled ? `not installed: run npm ci in sdk-node/frameworks/${name}` : isHeavy && !FRAMEWORKS_ALL ? 'only in make test-all' : false
-  test(`${name} ${version ?? `of Node ${process.versions.node}`}`, { skip }, async (t) => {
-    const { system, connecting } = await started(t, framework)
-    const load = new Load(connecting(clients), HOME)
-    for (let n = 0; n < RESTARTS; n++) {
+// Two at a time: each waits most of its time for new workers to last.
+describe('frameworks', { concurrency: 2 }, () => {
+  for (const framework of frameworks()) {
+    const { name, clients, careful, isHeavy, isInstalled, version } = framework
+    const skip = !isInstalled ? `not installed: run npm ci in sdk-node/frameworks/${name}` : isHeavy && !FRAMEWORKS_ALL ? 'only in make test-all' : false
+    test(`${name} ${version ?? `of Node ${process.versions.node}`}`, { skip }, async (t) => {
+      const { system, connecting } = await started(t, framework)
+      const load = new Load(connecting(clients), HOME)
+      for (let n = 0; n < RESTARTS; n++) {
+        await load.awaitOk(OK_BETWEEN)
+        await restartWithOpenRequests(system, connecting(careful))
+      }
       await load.awaitOk(OK_BETWEEN)
-      await restartWithOpenRequests(system, connecting(careful))
-    }
-    await load.awaitOk(OK_BETWEEN)
-    await load.stop()
-    const { sent, refused, failures } = load
-    const nodeVersion = process.versions.node
-    const result = { name, node: nodeVersion.split('.')[0], nodeVersion, restarts: RESTARTS, requests: sent + CAREFUL * RESTARTS, failed: failures.length, refused }
-    t.diagnostic(JSON.stringify(result))
-    if (FRAMEWORKS_RESULTS) appendFileSync(FRAMEWORKS_RESULTS, `${JSON.stringify(result)}\n`)
-    assert.deepEqual(failures, [])
-    assert.equal(await system.stop(), 0)
-  })
-}
+      await load.stop()
+      const { sent, refused, failures } = load
+      const nodeVersion = process.versions.node
+      const result = { name, node: nodeVersion.split('.')[0], nodeVersion, restarts: RESTARTS, requests: sent + CAREFUL * RESTARTS, failed: failures.length, refused }
+      t.diagnostic(JSON.stringify(result))
+      if (FRAMEWORKS_RESULTS) appendFileSync(FRAMEWORKS_RESULTS, `${JSON.stringify(result)}\n`)
+      assert.deepEqual(failures, [])
+      assert.equal(await system.stop(), 0)
+    })
+  }
+})
 
 test('control: of a server that closes idle connections at once, the same clients see requests fail', async (t) => {
   const { system, connecting } = await started(t, { worker: join(__dirname, 'naive/app.js') })
