@@ -28,6 +28,7 @@ use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
+use super::systemd::Telling;
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Said, Time, WorkerId};
@@ -74,6 +75,7 @@ pub(super) struct EventLoop {
     pub(super) accept_again_at: Option<Time>,
     pub(super) look_at_memory_at: Option<Time>,
     pub(super) adoption: Adoption,
+    pub(super) telling: Telling,
     /// Workers that were ordered and have not been started.
     pub(super) launches: Vec<WorkerId>,
     pub(super) state: StateFile,
@@ -104,6 +106,7 @@ impl EventLoop {
         self.draw_jitter();
         self.note(Event::StartRequested);
         self.decide();
+        self.tell_manager();
         loop {
             if let Some(code) = self.exit_code {
                 return code;
@@ -113,6 +116,7 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                self.tell_manager();
                 if self.exit_code.is_some() {
                     break;
                 }
@@ -124,6 +128,7 @@ impl EventLoop {
                 self.decide();
                 self.expire();
                 self.decide();
+                self.tell_manager();
             }
         }
     }
@@ -248,7 +253,7 @@ impl EventLoop {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
         let own =
-            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
+            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline(), self.telling.deadline()];
         [core, hello].into_iter().chain(own).flatten().min()
     }
 
@@ -275,6 +280,7 @@ impl EventLoop {
         self.hook_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
+        self.telling.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

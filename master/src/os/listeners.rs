@@ -15,6 +15,7 @@ use super::listening_socket::{ListeningSocket, Unfit};
 use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
+use super::systemd::{HandedSockets, Upheld};
 use super::upkeep::{Finding, Held};
 use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
@@ -47,6 +48,10 @@ pub(super) struct Listeners {
     /// Those of a dead master that have not come back from its workers.
     missing: Missing,
     are_closed: bool,
+    /// What the service manager has handed over, and nobody has asked for yet.
+    handed: HandedSockets,
+    /// What it is to be told of those that it keeps; none where there is none.
+    upheld: Option<Vec<Upheld>>,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
 }
@@ -76,7 +81,10 @@ impl Listeners {
         if self.missing.inherit_configured(&mut self.registry, spec) {
             return Ok(());
         }
-        let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
+        let socket = match self.handed_over_for(spec) {
+            Some(socket) => socket,
+            None => ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?,
+        };
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.hold(key, socket);
         Ok(())
@@ -100,7 +108,7 @@ impl Listeners {
             }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
-            Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
+            Resolution::Bind { key, address, backlog } => match self.handed.take(&key, None, &address).map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
                 Ok(socket) => {
                     self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
                     self.hold(key.clone(), socket);
@@ -148,9 +156,11 @@ impl Listeners {
 
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
+        self.give_up_unclaimed();
         for key in self.registry.restart_completed() {
             self.missing.found(&key);
             if let Some(held) = self.sockets.remove(&key) {
+                self.uphold_no_more(&key, &held.socket);
                 self.watch.iter().for_each(|watch| watch.remove(&held.socket));
                 held.socket.close();
                 debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
@@ -162,7 +172,11 @@ impl Listeners {
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
         self.missing = Missing::default();
-        std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
+        for (key, held) in std::mem::take(&mut self.sockets) {
+            self.uphold_no_more(&key, &held.socket);
+            held.socket.close();
+        }
+        self.give_up_all_unclaimed();
     }
 
     /// From now on it is noticed when somebody breaks one.
@@ -177,15 +191,21 @@ impl Listeners {
 
     fn hold(&mut self, key: Key, socket: ListeningSocket) {
         self.watch.iter().for_each(|watch| watch.add(&socket));
+        self.uphold(&key, &socket);
         self.sockets.insert(key, Held::new(socket));
     }
 
     /// Looks at each socket, which all workers can change, and puts right what is wrong.
     pub(super) fn check(&mut self, now: Time) -> Vec<Finding> {
-        let Listeners { registry, sockets, watch, .. } = self;
+        let Listeners { registry, sockets, watch, upheld, .. } = self;
         let put_right = |(key, held): (&Key, &mut Held)| {
             let name = format!("{key} ({})", in_words(held.socket.address()));
-            held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect())
+            let before = held.socket.fd().clone();
+            let findings = held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect());
+            if let Some(upheld) = upheld.as_mut().filter(|_| !Arc::ptr_eq(&before, held.socket.fd())) {
+                upheld.extend([Upheld::no_more(key), Upheld::Keep(key.clone(), held.socket.fd().clone())]);
+            }
+            findings
         };
         sockets.iter_mut().flat_map(put_right).collect()
     }
@@ -318,5 +338,6 @@ pub(super) fn in_words(address: &Address) -> String {
     if address.kind == Kind::Udp { format!("{place} (UDP)") } else { place }
 }
 
+mod handed_over;
 #[cfg(test)]
 mod tests;
