@@ -11,7 +11,17 @@ fn every_section_of_the_benchmark_prints_its_table() {
     let quick = quick.expect("the benchmark can be started");
     let tables = String::from_utf8_lossy(&quick.stdout);
     assert!(quick.status.success(), "{tables}\n{}", String::from_utf8_lossy(&quick.stderr));
-    for part in ["inherited listener", "cluster, rr", "axum on one thread", "memory (PSS)", "ratio of medians", "SIGKILL", "rolling restart", "by request"] {
+    for part in [
+        "inherited listener",
+        "cluster, rr",
+        "axum on one thread",
+        "memory (PSS)",
+        "ratio of medians",
+        "SIGKILL",
+        "rolling restart",
+        "by request",
+        "dutch-master in Node",
+    ] {
         assert!(tables.contains(part), "no “{part}” in\n{tables}");
     }
 }

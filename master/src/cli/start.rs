@@ -38,10 +38,9 @@ pub(super) async fn run(command: Start) -> u8 {
         Err(error) => return refuse(&logger, &[format!("Cannot listen to signals: {error}")]),
     };
     let master = match Master::prepare(options) {
-        Ok(master) => master.with_reload(move || source.read_again(&log)),
+        Ok(master) => master.with_reload(move || source.read_again(&log)).with_rest(resident::give_back_what_is_not_needed),
         Err(error) => return refuse(&logger, &[Chain(&error).to_string()]),
     };
-    resident::give_back_the_start();
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
     let code = tokio::select! {
         code = master.run(requests) => code,

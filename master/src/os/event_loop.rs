@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::account::Account;
 use super::adoption::Adoption;
@@ -27,6 +27,7 @@ use super::listeners::Listeners;
 use super::metrics::{Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
 use super::upkeep::ControlUpkeep;
@@ -36,6 +37,9 @@ use crate::options::Options;
 
 /// How long no connection is accepted after the system refused to make one, in milliseconds: it lacks descriptors or memory, and asking again at once would only burn time.
 const ACCEPT_PAUSE_MS: u64 = 1_000;
+
+/// How long after a failure the state is tried to be written again although nothing has changed, in milliseconds: a disk that was full is not for ever.
+const WRITE_AGAIN_MS: u64 = 1_000;
 
 /// Most reads of one connection in a sweep: enough for all that a socket can hold, and an end for a peer that writes as fast as it is read.
 pub(super) const SWEEP_READS_MAX: usize = 32;
@@ -82,6 +86,9 @@ pub(super) struct EventLoop {
     pub(super) state: StateFile,
     /// What the next master would have to know has changed since it was written.
     pub(super) is_unwritten: bool,
+    pub(super) rest: Rest,
+    /// It could not be written, and is tried again then.
+    pub(super) write_again_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -133,11 +140,14 @@ impl EventLoop {
 
     /// Keeps a fact for the core.
     pub(super) fn note(&mut self, fact: Event) {
-        self.is_unwritten |= !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. });
+        if !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. }) {
+            self.is_unwritten = true;
+            self.rest.put_off();
+        }
         self.facts.push_back(fact);
     }
 
-    /// Writes down what a successor needs. A failure never stops the master: the next change tries again.
+    /// Writes down what a successor needs. A failure never stops the master: it is tried again with the next change, and after a while.
     fn write_state(&mut self) {
         if !std::mem::take(&mut self.is_unwritten) {
             return;
@@ -151,8 +161,16 @@ impl EventLoop {
             listen: &self.options.listen,
             counts: &self.counts,
         };
-        if let Err(error) = self.state.write(&state) {
-            warn!(reason = %error, "State cannot be written, workers would not outlive this master");
+        let failed_before = self.write_again_at.take().is_some();
+        match self.state.write(&state) {
+            Ok(()) if failed_before => info!("State is written again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.write_again_at = Some(clock::now().after(WRITE_AGAIN_MS));
+                if !failed_before {
+                    warn!(reason = %error, "State cannot be written, workers would not outlive this master");
+                }
+            }
         }
     }
 
@@ -197,7 +215,11 @@ impl EventLoop {
             if timer.as_mut().poll(cx).is_ready() {
                 ready.push(Ready::Time);
             }
-            if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+            if !ready.is_empty() {
+                return Poll::Ready(ready);
+            }
+            self.rest.before_sleep();
+            Poll::Pending
         }))
         .await
     }
@@ -239,8 +261,11 @@ impl EventLoop {
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
-            // One that has gone wants nothing any more.
-            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::MetricsAsked(asker) => {
+                self.rest.put_off();
+                // One that has gone wants nothing any more.
+                let _ = asker.send(self.metrics());
+            }
             Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
@@ -250,9 +275,9 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own =
-            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
-        [core, hello].into_iter().chain(own).flatten().min()
+        let own = [self.hooks.deadline(), self.evaluation.deadline(), self.upkeep_deadline(), self.adoption.deadline(), self.rest.deadline()];
+        let again = [self.accept_again_at, self.look_at_memory_at, self.write_again_at];
+        [core, hello].into_iter().chain(own).chain(again).flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -274,10 +299,12 @@ impl EventLoop {
     fn expire(&mut self) {
         let now = clock::now();
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
+        self.is_unwritten |= self.write_again_at.is_some_and(|at| at <= now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
+        self.rest.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

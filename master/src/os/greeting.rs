@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::connection::{ConnectionId, End, Role};
 use super::event_loop::{EventLoop, SWEEP_READS_MAX};
+use super::failpoint::{self, Place};
 use super::hearing::refused;
 use super::report::about;
 use super::workers::Stage;
@@ -130,6 +131,7 @@ impl EventLoop {
             (ResumeState::Draining, Some(State::Starting { .. } | State::Running { .. } | State::Lost)) => Some(Said::Leaving),
             (ResumeState::Starting | ResumeState::Running | ResumeState::Draining, _) => None,
         };
+        failpoint::reached(Place::WorkerBack);
         about!(info, self, worker, "Worker came back");
         said.into_iter().for_each(|said| self.note(Event::WorkerSaid { worker, said }));
     }

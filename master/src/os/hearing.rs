@@ -20,6 +20,7 @@ const STRANGERS_MAX: usize = 64;
 impl EventLoop {
     /// A connection came in.
     pub(super) fn accepted(&mut self, socket: OwnedFd) {
+        self.rest.put_off();
         let connection = match Connection::new(socket, clock::now().after(HELLO_TIMEOUT_MS)) {
             Ok(connection) => connection,
             Err(error) => return debug!(reason = %error, "Connection dropped"),

@@ -171,7 +171,7 @@ impl Image {
 }
 
 fn terminated(text: &OsStr) -> io::Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+    Ok(CString::new(text.as_bytes())?)
 }
 
 #[cfg(test)]

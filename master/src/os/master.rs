@@ -28,6 +28,7 @@ use super::pid_file::PidFile;
 use super::program::{Program, is_script};
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
 use super::state::{State, StateFile};
@@ -45,6 +46,7 @@ pub struct Master {
     name: String,
     here: PathBuf,
     read_again: Option<ReadAgain>,
+    rest: Rest,
     listeners: Listeners,
     /// What a master of this name left when it died.
     left: Option<State>,
@@ -85,7 +87,20 @@ impl Master {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        Ok(Master { options, callbacks, account, name, here, read_again: None, listeners, left, metrics, _pid_file: pid_file, control_socket })
+        Ok(Master {
+            options,
+            callbacks,
+            account,
+            name,
+            here,
+            read_again: None,
+            rest: Rest::default(),
+            listeners,
+            left,
+            metrics,
+            _pid_file: pid_file,
+            control_socket,
+        })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -100,6 +115,13 @@ impl Master {
     #[must_use]
     pub fn with_reload(self, read_again: impl FnMut() -> Result<Reread, String> + Send + 'static) -> Master {
         Master { read_again: Some(ReadAgain(Box::new(read_again))), ..self }
+    }
+
+    /// What is called, from the master's loop, a second after the last thing happened: to give back memory that is needed only while something does.
+    #[must_use]
+    pub fn with_rest(mut self, give_back: impl FnMut() + Send + 'static) -> Master {
+        self.rest.give_back = Some(Box::new(give_back));
+        self
     }
 
     /// Its name.
@@ -172,6 +194,8 @@ impl Master {
             launches: Vec::new(),
             state,
             is_unwritten: true,
+            rest: std::mem::take(&mut self.rest),
+            write_again_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };

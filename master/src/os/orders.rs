@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 use super::callbacks::ask;
 use super::clock;
 use super::event_loop::EventLoop;
+use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
 use super::program::Program;
 use super::request::Request;
@@ -176,6 +177,7 @@ impl EventLoop {
         let standing = Standing { account, rights: Rights::new(account, &snapshot.options) };
         let spawned = spawn::worker(&program, &place.path, &snapshot.environment, &identity, standing);
         let process = spawned.map_err(|error| spawn::failed(&program.path, account, &error))?;
+        failpoint::reached(Place::Spawned);
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.lives(process);
         Ok(())

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 
+use super::failpoint::{self, Place};
 use crate::core::listeners::LISTENERS_MAX;
 
 /// Most bytes that wait for a peer that does not read: a `status` of the largest pool fits in. Beyond it the connection ends.
@@ -87,6 +88,9 @@ impl Outbox {
         while let Some(item) = self.items.front() {
             match item {
                 Item::Frame(frame) => {
+                    if matches!(self.items.get(1), Some(Item::Descriptor(_))) {
+                        failpoint::reached(Place::BeforeFrame);
+                    }
                     let rest = &frame[self.written..];
                     self.written += write(socket, rest)?;
                     if self.written < frame.len() {
@@ -95,6 +99,7 @@ impl Outbox {
                     self.bytes -= frame.len();
                 }
                 Item::Descriptor(descriptor) => {
+                    failpoint::reached(Place::BeforeDescriptor);
                     send_fd(socket, descriptor.as_fd())?;
                     self.descriptors -= 1;
                 }

@@ -235,6 +235,7 @@ fn an_address_wakes_the_master_only_when_somebody_asks() {
     let before = open();
     get(&address);
     eventually("the connection is closed", || open() == before);
+    master.gives_back_its_code();
     eventually("it sleeps", || file("stat").contains(") S "));
     let before = wakeups();
     thread::sleep(Duration::from_millis(1_500));

@@ -5,12 +5,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use dutch_master_tests::bench::pool::{App, Host};
-use dutch_master_tests::bench::{Effort, balance, footprint, many, start, throughput};
+use dutch_master_tests::bench::{Effort, balance, footprint, hosts, many, start, throughput};
 
 /// Name and what it does.
 type Section = (&'static str, fn(Effort));
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("throughput-node", |effort| {
         let hosts = [Host::Launcher, Host::Master, Host::ClusterRoundRobin, Host::ClusterShared];
         throughput::run("Node's HTTP server", effort, App::Node, &hosts);
@@ -23,6 +23,7 @@ const SECTIONS: [Section; 8] = [
     ("start", start::run),
     ("crash", start::run_crash),
     ("many", many::run),
+    ("hosts-node", hosts::run),
     ("balance-node", |effort| balance::run(effort, &[(App::Node, "Node")])),
     ("balance-rust", |effort| balance::run(effort, &[(App::RustSingle, "axum, 1 thread"), (App::RustMulti, "axum, 2 threads")])),
 ];

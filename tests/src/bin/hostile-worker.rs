@@ -97,8 +97,8 @@ impl Worker {
     /// Another worker of the same master.
     fn sibling(&self) -> Result<Pid, Refusal> {
         let children = said_with(fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.master)))?;
-        let mut pids = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid != std::process::id());
-        pids.next().map(|pid| Pid::from_raw(pid.cast_signed())).ok_or_else(|| "no sibling".into())
+        let mut pids = children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != std::process::id());
+        pids.next().map(|pid: u32| Pid::from_raw(pid.cast_signed())).ok_or_else(|| "no sibling".into())
     }
 
     fn ask_for(&mut self, address: Address) -> Result<(), Refusal> {

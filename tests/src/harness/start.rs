@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -26,12 +26,21 @@ pub struct Start {
     listen: Option<String>,
     environment: Vec<(String, OsString)>,
     uid: Option<u32>,
+    /// Where its runtime directory is made.
+    folder: PathBuf,
 }
 
 impl Start {
     /// Two workers of this program, with one configured listener on a free port.
     pub fn new(worker: impl AsRef<OsStr>) -> Start {
-        Start { options: Vec::new(), worker: vec![worker.as_ref().into()], listen: Some("web=127.0.0.1:0".into()), environment: Vec::new(), uid: None }
+        Start {
+            options: Vec::new(),
+            worker: vec![worker.as_ref().into()],
+            listen: Some("web=127.0.0.1:0".into()),
+            environment: Vec::new(),
+            uid: None,
+            folder: "/tmp".into(),
+        }
     }
 
     /// Two test workers that do what these words say.
@@ -74,6 +83,13 @@ impl Start {
         self
     }
 
+    /// Its runtime directory is made in this folder, whose name must be short.
+    #[must_use]
+    pub fn runtime_in(mut self, folder: impl Into<PathBuf>) -> Start {
+        self.folder = folder.into();
+        self
+    }
+
     /// No configured listener: the workers ask for what they want.
     #[must_use]
     pub fn without_listener(mut self) -> Start {
@@ -104,7 +120,7 @@ impl Start {
     #[must_use]
     pub fn start(self) -> Master {
         // The system's temporary folder may have a long name, and the path of a socket is short.
-        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in("/tmp").expect("a temporary folder can be made");
+        let runtime = tempfile::Builder::new().prefix("dm").tempdir_in(&self.folder).expect("a temporary folder can be made");
         // Workers of another user have to come through; the master's own directory in it is closed.
         fs::set_permissions(runtime.path(), Permissions::from_mode(0o711)).expect("it is ours");
         let (pid, log, exit) = self.run_in(runtime.path());
