@@ -57,9 +57,8 @@ fn told_while_starting(trial: &mut Trial<'_>) -> Verdict {
 }
 
 fn refused(trial: &mut Trial<'_>) -> Verdict {
-    let refusal = |listen: Listen| {
-        FromMaster::Error(ErrorMessage { seq: Some(listen.seq), code: "EADDRINUSE".into(), message: "refused by the conformance kit".into() })
-    };
+    let refusal =
+        |listen: Listen| FromMaster::Error(ErrorMessage { seq: Some(listen.seq), code: "EADDRINUSE".into(), message: "refused by the conformance kit".into() });
     trial.welcome()?;
     let first = trial.asks()?;
     trial.say(&refusal(first))?;

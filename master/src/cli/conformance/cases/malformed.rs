@@ -42,9 +42,7 @@ fn each(trial: &mut Trial<'_>, sections: &[&str], flags: &[&str]) -> Verdict {
             *trial = Trial::new(trial.tested)?;
         }
         broken(trial, &vector.bytes()).map_err(|fault| match fault {
-            Fault::Differs { expected, actual } => {
-                Fault::Differs { expected: format!("{expected}, at the vector {}: {}", vector.id, vector.comment), actual }
-            }
+            Fault::Differs { expected, actual } => Fault::Differs { expected: format!("{expected}, at the vector {}: {}", vector.id, vector.comment), actual },
             other => other,
         })?;
     }
