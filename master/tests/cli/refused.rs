@@ -269,7 +269,6 @@ fn a_user_that_workers_cannot_run_as_says_why() {
 }
 
 #[test]
-#[allow(clippy::print_stdout)] // what was left out is said
 fn what_the_workers_user_cannot_reach_is_seen_before_a_worker_is_started() {
     if !geteuid().is_root() {
         println!("skipped: only root can start workers as another user");

@@ -38,6 +38,8 @@ pub(in super::super) struct Telling {
     watchdog_ms: Option<u64>,
     alive_at: Option<Time>,
     shown: Option<Shown>,
+    /// The line for people.
+    status: String,
     /// All workers have listened.
     pub(in super::super) is_ready: bool,
     has_said_ready: bool,
@@ -115,7 +117,8 @@ impl EventLoop {
             given_up: self.pool.given_up().map(|(generation, _)| generation),
             is_refused: self.telling.refused.is_some(),
         };
-        let status = (self.telling.shown != Some(shown)).then(|| self.in_one_line(&shown));
+        let is_news = self.telling.shown != Some(shown);
+        let status = is_news.then(|| self.in_one_line(&shown)).filter(|status| *status != self.telling.status);
         let upheld = self.listeners.take_upheld();
         let telling = &mut self.telling;
         let Some(notifier) = &mut telling.notifier else { return };
@@ -140,8 +143,9 @@ impl EventLoop {
         if let Some(status) = status {
             // Writing to a string cannot fail.
             let _ = write!(lines, "STATUS={status}");
-            telling.shown = Some(shown);
+            telling.status = status;
         }
+        telling.shown = Some(shown);
         if !lines.is_empty() {
             notifier.say(now, lines, None);
         }
