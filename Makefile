@@ -14,7 +14,7 @@ PM2 := tests/workers/pm2
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 installed = $(foreach name,$(1),$(FRAMEWORKS)/$(name)/node_modules/.package-lock.json)
 
-.PHONY: help audit run build addon express test lint fmt test-rust test-node test-real test-kit test-all load bench bench-node model fuzz fuzz-keep clean
+.PHONY: help audit run build addon express test lint fmt test-rust test-node test-real test-kit test-all load bench bench-node chaos model fuzz fuzz-keep clean
 
 help: ## list what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -96,11 +96,15 @@ bench: addon express ## measure against an inherited listener and Node's cluster
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
 	target/release/bench
 
+chaos: addon express ## three minutes of chaos (CHAOS="--seconds 600 --seed 7 --workers express" for others)
+	$(CARGO) build --workspace --bins --locked
+	target/debug/chaos $(CHAOS)
+
 bench-node: addon $(PM2)/node_modules/.package-lock.json ## compare with Node's cluster and pm2: requests, memory, start, failures in restarts (half an hour; BENCH_QUICK=1: three minutes)
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
 	target/release/bench hosts-node
 
-model: ## let the model checker visit every state of pools up to 2 (ten minutes)
+model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (half an hour)
 	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture
 
 audit: ## licences, sources and known faults of dependencies, as far as they can be looked at here
@@ -121,7 +125,7 @@ fuzz: ## let a fuzzer make up inputs for the decoder and for a whole master, FUZ
 fuzz-keep: ## after `make fuzz`: keep the found inputs that reach more than the vectors, the sessions and those kept before
 	for target in decoder master; do \
 	  rm -rf $(FUZZ)/all && cp -r $(FUZZ)/seeds/$$target $(FUZZ)/all && cp fuzz/corpus/$$target/* $(FUZZ)/all 2>/dev/null; ls $(FUZZ)/all > $(FUZZ)/before; \
-	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -merge=1 -handle_term=0 $(FUZZ)/all $(FUZZ)/found/$$target || exit 1; \
+	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -merge=1 -use_counters=0 -use_cmp=0 -handle_term=0 $(FUZZ)/all $(FUZZ)/found/$$target || exit 1; \
 	  for input in $$(ls $(FUZZ)/all | grep -vxFf $(FUZZ)/before); do cp $(FUZZ)/all/$$input fuzz/corpus/$$target; done; \
 	done
 

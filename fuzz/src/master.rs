@@ -140,7 +140,9 @@ impl Stage {
                     ToControl::Error(error) if error.code == codes::STOPPING => return Some(workers),
                     ToControl::Error(error) => panic!("no status but {error:?}"),
                     ToControl::Welcome(_) | ToControl::Pool(_) | ToControl::Listener(_) => {}
-                    other => panic!("no answer to `status`: {other:?}"),
+                    other @ (ToControl::Accepted(_) | ToControl::Progress(_) | ToControl::MetricsText(_) | ToControl::Unknown) => {
+                        panic!("no answer to `status`: {other:?}")
+                    }
                 }
             }
             decoder.push(&read(&stream)?);

@@ -5,7 +5,7 @@ use dutch_master_fuzz::{master, seeds};
 #[test]
 fn it_holds_on_everything_that_is_kept() {
     for (name, input) in seeds::master().into_iter().chain(seeds::kept("master").unwrap()) {
-        // What follows is about this one, if it panics.
+        // A panic is about the one that was named last.
         println!("{name}");
         master::run(&input);
     }

@@ -1,5 +1,7 @@
 //! What a peer's bytes can make the decoder allocate: never what a length promises, and nothing that grows beyond the frame. One test, because memory is counted for the whole process.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 use dutch_master_protocol::codec::{self, FrameDecoder, HEADER};
 use dutch_master_protocol::limits::{DEPTH_MAX, FRAME_MAX};
 use dutch_master_protocol::message::FromWorker;
@@ -95,13 +97,13 @@ fn nothing_is_allocated_for_a_promise_nor_beyond_the_frame() {
     assert_eq!(frames, 20);
     assert!(allocated <= 3 * (HEADER + FRAME_MAX + READ), "{allocated} bytes for frames of {FRAME_MAX}");
 
-    // Well-formed maps cost more than their bytes while they are taken apart, but never more than so many times the frame: one of keys that nobody knows, and a list of empty strings.
+    // Well-formed maps cost more than their bytes while they are taken apart, by the size of what a value becomes: one of keys that nobody knows, and a list of empty strings.
     let count = FRAME_MAX - 64;
     let start = b"\x83\xa5event\xa5hello\xa8protocol\x01\xa8features\xdd";
     let list = [&start[..], &u32::try_from(count).unwrap().to_be_bytes(), &vec![0xa0; count]].concat();
     for body in [most_keys(), list] {
         let (allocated, _) = peak(|| codec::decode::<FromWorker>(&body));
         println!("{allocated} bytes to take apart {}", body.len());
-        assert!(allocated <= 64 * FRAME_MAX, "{allocated} bytes to take apart {}", body.len());
+        assert!(allocated <= 96 * FRAME_MAX, "{allocated} bytes to take apart {}", body.len());
     }
 }

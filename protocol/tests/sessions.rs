@@ -1,5 +1,7 @@
 //! The sessions for implementers, as bytes: however a peer's bytes are cut on their way, the same messages arrive.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 use std::collections::BTreeMap;
 
 use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};

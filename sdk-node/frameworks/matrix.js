@@ -28,22 +28,19 @@ if (failed.length > 0) {
   process.exitCode = 1
 }
 
-/** A line for each framework, a column for each version of Node: failed of all requests. */
+/** A line for each framework and the control, a column for each version of Node: failed of all requests. */
 function table(results) {
-  const versions = majors.map((major) => results.find(({ node }) => Number(node) === major)?.nodeVersion ?? `${major}: nothing ran`)
-  const lines = frameworks().map(({ name, version, note }) => {
-    const cells = majors.map((major) => {
-      const result = results.find((result) => result.name === name && Number(result.node) === major)
-      return result ? `${result.failed} of ${result.requests}${result.refused ? ` (${result.refused} repeated)` : ''}` : 'did not run'
-    })
-    return `| ${[name, version ?? 'Node\'s own', note ?? '', ...cells].join(' | ')} |`
-  })
-  const restarts = results[0]?.restarts ?? 0
+  const [date] = new Date().toISOString().split('T')
+  const resultOf = (wanted, major) => results.find(({ name, nodeVersion }) => name === wanted && nodeVersion.startsWith(`${major}.`))
+  const versions = majors.map((major) => `Node ${resultOf('control', major)?.nodeVersion ?? major}`)
+  const cell = (result) => (result ? `${result.failed} of ${result.requests}${result.refused ? ` (${result.refused} repeated)` : ''}` : 'did not run')
+  const line = (name, version, how) => `| ${[name, version, how, ...majors.map((major) => cell(resultOf(name, major)))].join(' | ')} |`
   return `
-${new Date().toISOString().slice(0, 10)}, \`make test-all\`, Linux ${process.arch}, ${restarts} restarts of 2 workers for each cell: failed requests of all that were sent.
+${date}, Linux ${process.arch}, \`node sdk-node/frameworks/matrix.js\` (a part of \`make test-all\`), ${results[0]?.restarts} restarts of 2 workers for each cell, of the control until a request failed: failed requests of all that were sent.
 
-| framework | version | | ${versions.map((version) => `Node ${version}`).join(' | ')} |
+| framework | version | | ${versions.join(' | ')} |
 |---|---|---|${'---|'.repeat(majors.length)}
-${lines.join('\n')}
+${frameworks().map(({ name, version = 'Node\'s own', note = '' }) => line(name, version, note)).join('\n')}
+${line('control', 'Node\'s own', 'ended by `server.close()`')}
 `
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dutch_master_tests::harness::{Master, PATIENCE, Start, binary, exclusive, repository};
+use dutch_master_tests::harness::{Master, PATIENCE, Start, binary, exclusive, is_alive, repository, send};
 use dutch_master_tests::load::{Load, Mode, Plan};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
@@ -224,6 +224,36 @@ fn a_killed_master_finds_workers_of_another_user_again() {
     master.stop();
 }
 
+#[test]
+fn a_start_with_another_user_replaces_the_workers_of_the_one_before() {
+    if !is_root("a change of users") {
+        return;
+    }
+    let _alone = exclusive();
+    let (old, new) = (World::new(), World::new());
+    let mut master = old.http_worker().ready();
+    let (before, load) = (master.status().pids(), load(&master));
+    load.await_ok(OK_BETWEEN);
+    master.kill();
+    load.await_ok(OK_BETWEEN);
+    master.start_again_as(new.http_worker());
+    for _ in 0..2 {
+        let _new = master.await_log("Worker listening");
+    }
+    load.await_ok(OK_BETWEEN);
+    let until = Instant::now() + PATIENCE;
+    while before.iter().any(|pid| is_alive(*pid)) {
+        assert!(Instant::now() < until, "the old ones go:\n{}", master.log());
+    }
+    for pid in master.status().pids() {
+        assert_eq!(line(pid, "status", "Uid:").split(' ').next(), Some(new.uid.to_string().as_str()));
+    }
+    load.await_ok(OK_BETWEEN);
+    let report = load.stop();
+    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    master.stop();
+}
+
 /// Whether this system lets everybody bind every port.
 fn lends_to_all() -> bool {
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok().and_then(|text| text.trim().parse::<u16>().ok());
@@ -331,7 +361,7 @@ fn a_user_that_stops_whatever_it_can_cannot_stop_the_master() {
         restarts += 1;
     }
     println!("{} of {restarts} were stopped before they ran", master.log().to_string().matches("stopped it before it ran").count());
-    stormy.into_iter().for_each(|pid| dutch_master_tests::harness::send(pid, Signal::SIGKILL));
+    stormy.into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
     let _healed = master.await_log("Worker listening");
     let until = Instant::now() + PATIENCE;
     while master.status().workers.len() > 1 {
@@ -349,7 +379,9 @@ fn a_unix_listener_has_the_mode_and_the_owner_that_were_configured_also_when_it_
     let path = world.path("web.sock");
     let uid = world.uid;
     let listen = format!("web=unix:{},mode=0620,owner={},group={uid}", path.display(), uid + 1);
-    let master = world.of_another_user(Start::new(world.program("http-worker")).without_listener().option("--listen", listen)).ready();
+    let worker = ["hello", "listen", "listening", "hang"].into_iter().fold(Start::new(world.program("test-worker")), Start::arg);
+    let start = worker.without_listener().option("--listen", listen).option("--kill-timeout", "1s");
+    let master = world.of_another_user(start).ready();
     let is_right = |path: &Path| {
         let found = path.symlink_metadata().expect("it is there");
         assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o620, uid + 1, uid));
@@ -357,6 +389,7 @@ fn a_unix_listener_has_the_mode_and_the_owner_that_were_configured_also_when_it_
     };
     is_right(&path);
     // Its worker owns the folder.
+    let _warned = master.log().entries("Workers can replace the socket of a listener: their user may write to its directory").first().expect("that is told");
     fs::remove_file(&path).expect("the folder is the user's");
     let _anew = master.await_log("Socket file of a listener was removed, bound anew");
     is_right(&path);

@@ -20,6 +20,7 @@ mod start;
 mod status;
 mod subscribe;
 mod top;
+mod unit;
 mod values;
 mod wait;
 

@@ -30,6 +30,7 @@ use super::request::Request;
 use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
+use super::systemd::Telling;
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Said, Time, WorkerId};
@@ -81,6 +82,7 @@ pub(super) struct EventLoop {
     pub(super) accept_again_at: Option<Time>,
     pub(super) look_at_memory_at: Option<Time>,
     pub(super) adoption: Adoption,
+    pub(super) telling: Telling,
     /// Workers that were ordered and have not been started.
     pub(super) launches: Vec<WorkerId>,
     pub(super) state: StateFile,
@@ -114,6 +116,7 @@ impl EventLoop {
         self.draw_jitter();
         self.note(Event::StartRequested);
         self.decide();
+        self.tell_manager();
         loop {
             if let Some(code) = self.exit_code {
                 return code;
@@ -123,6 +126,7 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                self.tell_manager();
                 if self.exit_code.is_some() {
                     break;
                 }
@@ -134,6 +138,7 @@ impl EventLoop {
                 self.decide();
                 self.expire();
                 self.decide();
+                self.tell_manager();
             }
         }
     }
@@ -275,7 +280,14 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own = [self.hooks.deadline(), self.evaluation.deadline(), self.upkeep_deadline(), self.adoption.deadline(), self.rest.deadline()];
+        let own = [
+            self.hooks.deadline(),
+            self.evaluation.deadline(),
+            self.upkeep_deadline(),
+            self.adoption.deadline(),
+            self.rest.deadline(),
+            self.telling.deadline(),
+        ];
         let again = [self.accept_again_at, self.look_at_memory_at, self.write_again_at];
         [core, hello].into_iter().chain(own).chain(again).flatten().min()
     }
@@ -305,6 +317,7 @@ impl EventLoop {
         self.watch_memory(now);
         self.adoption_expired(now);
         self.rest.expired(now);
+        self.telling.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

@@ -16,6 +16,7 @@ use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
 use super::socket_access::FileAccess;
+use super::systemd::{HandedSockets, Upheld};
 use super::upkeep::{Finding, Held};
 use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
@@ -59,6 +60,10 @@ pub(super) struct Listeners {
     are_closed: bool,
     /// Workers run as another user: what only root could bind is not bound for them.
     lends_no_rights: bool,
+    /// What the service manager has handed over, and nobody has asked for yet.
+    handed: HandedSockets,
+    /// What it is to be told of those that it keeps; none where there is none.
+    upheld: Option<Vec<Upheld>>,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
 }
@@ -90,7 +95,10 @@ impl Listeners {
         if self.missing.inherit_configured(&mut self.registry, spec) {
             return Ok(());
         }
-        let socket = ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?;
+        let socket = match self.handed_over_for(spec) {
+            Some(socket) => socket.with_access(access),
+            None => ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?,
+        };
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.hold(key, socket);
         Ok(())
@@ -114,26 +122,29 @@ impl Listeners {
             }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
-            Resolution::Bind { address, .. } if self.is_out_of_bounds(&address) => {
-                let message = format!("cannot listen on {}: {OUT_OF_BOUNDS}", in_words(&address));
-                return refused("EACCES", message);
+            Resolution::Bind { key, address, backlog } => {
+                let handed = self.handed.take(&key, None, &address);
+                if handed.is_none() && self.is_out_of_bounds(&address) {
+                    let message = format!("cannot listen on {}: {OUT_OF_BOUNDS}", in_words(&address));
+                    return refused("EACCES", message);
+                }
+                match handed.map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
+                    Ok(socket) => {
+                        self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
+                        self.hold(key.clone(), socket);
+                        key
+                    }
+                    Err(error) => {
+                        let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                        self.holder_searches = self.holder_searches.saturating_add(1);
+                        let message = match self.holder_searches {
+                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                            _ => format!("cannot listen on {}: {error}", in_words(&address)),
+                        };
+                        return refused(&format!("{name:?}"), message);
+                    }
+                }
             }
-            Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
-                Ok(socket) => {
-                    self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
-                    self.hold(key.clone(), socket);
-                    key
-                }
-                Err(error) => {
-                    let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    self.holder_searches = self.holder_searches.saturating_add(1);
-                    let message = match self.holder_searches {
-                        ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
-                        _ => format!("cannot listen on {}: {error}", in_words(&address)),
-                    };
-                    return refused(&format!("{name:?}"), message);
-                }
-            },
         };
         match (self.registry.get(&key), self.sockets.get(&key)) {
             (Some(entry), Some(held)) => {
@@ -175,9 +186,11 @@ impl Listeners {
 
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
+        self.give_up_unclaimed();
         for key in self.registry.restart_completed() {
             self.missing.found(&key);
             if let Some(held) = self.sockets.remove(&key) {
+                self.uphold_no_more(&key, &held.socket);
                 self.watch.iter().for_each(|watch| watch.remove(&held.socket));
                 held.socket.close();
                 debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
@@ -189,7 +202,11 @@ impl Listeners {
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
         self.missing = Missing::default();
-        std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
+        for (key, held) in std::mem::take(&mut self.sockets) {
+            self.uphold_no_more(&key, &held.socket);
+            held.socket.close();
+        }
+        self.give_up_all_unclaimed();
     }
 
     /// From now on it is noticed when somebody breaks one.
@@ -208,15 +225,21 @@ impl Listeners {
 
     fn hold(&mut self, key: Key, socket: ListeningSocket) {
         self.watch.iter().for_each(|watch| watch.add(&socket));
+        self.uphold(&key, &socket);
         self.sockets.insert(key, Held::new(socket));
     }
 
     /// Looks at each socket, which all workers can change, and puts right what is wrong.
     pub(super) fn check(&mut self, now: Time) -> Vec<Finding> {
-        let Listeners { registry, sockets, watch, .. } = self;
+        let Listeners { registry, sockets, watch, upheld, .. } = self;
         let put_right = |(key, held): (&Key, &mut Held)| {
             let name = format!("{key} ({})", in_words(held.socket.address()));
-            held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect())
+            let before = held.socket.fd().clone();
+            let findings = held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect());
+            if let Some(upheld) = upheld.as_mut().filter(|_| !Arc::ptr_eq(&before, held.socket.fd())) {
+                upheld.extend([Upheld::no_more(key), Upheld::Keep(key.clone(), held.socket.fd().clone())]);
+            }
+            findings
         };
         sockets.iter_mut().flat_map(put_right).collect()
     }
@@ -352,5 +375,6 @@ pub(super) fn in_words(address: &Address) -> String {
     if address.kind == Kind::Udp { format!("{place} (UDP)") } else { place }
 }
 
+mod handed_over;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::socket_access::FileAccess;
 use super::socket_file::{SocketFile, successor};
+use crate::core::listeners::BACKLOG;
 
 /// A socket that workers get copies of. They all share one open file description with it.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct ListeningSocket {
     backlog: Option<u32>,
     file: Option<SocketFile>,
     access: FileAccess,
+    /// It belongs to the service manager, which has it as well, and whose file is not ours to remove.
+    is_lent: bool,
 }
 
 /// What can be wrong with it.
@@ -54,6 +57,9 @@ pub(super) enum Unfit {
     /// It does not listen.
     #[error("it does not listen")]
     Deaf,
+    /// A Unix socket in the abstract namespace, or none at all.
+    #[error("it has no path")]
+    NoPath,
     /// It is bound to another address.
     #[error("it is bound to another address")]
     Elsewhere,
@@ -79,13 +85,13 @@ impl ListeningSocket {
                     access.set(path)?;
                     listen(fd, backlog)
                 })?;
-                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file), access }
+                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file), access, is_lent: false }
             }
             (Kind::Unix, None) => return Err(Errno::EINVAL.into()),
             (Kind::Tcp | Kind::Udp, _) => {
                 let fd = bind_ip(address)?;
                 let real = real_address(&fd, address)?;
-                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None, access }
+                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None, access, is_lent: false }
             }
         };
         socket.listen()?;
@@ -116,10 +122,34 @@ impl ListeningSocket {
             None if real_address(&fd, address)? != *address => return Err(Unfit::Elsewhere),
             None => None,
         };
-        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file, access };
+        let socket = ListeningSocket {
+            fd: Arc::new(fd),
+            address: address.clone(),
+            backlog: (kind == SockType::Stream).then_some(backlog),
+            file,
+            access,
+            is_lent: false,
+        };
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)
+    }
+
+    /// One that the service manager handed over, with the accept queue that it has.
+    pub(super) fn handed_over(fd: OwnedFd, address: &Address, is_lent: bool) -> Result<ListeningSocket, Unfit> {
+        let unknown = if is_lent { u32::MAX } else { BACKLOG };
+        let backlog = if address.kind == Kind::Tcp { accept_queue(&fd).map_or(unknown, |(_, limit)| limit) } else { unknown };
+        let socket = ListeningSocket::adopt(fd, address, backlog, FileAccess::default())?;
+        Ok(ListeningSocket { is_lent, file: socket.file.filter(|_| !is_lent), ..socket })
+    }
+
+    /// Who is to be able to connect, should its file have to be made again.
+    pub(super) fn with_access(self, access: FileAccess) -> ListeningSocket {
+        ListeningSocket { access, ..self }
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        self.is_lent
     }
 
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
@@ -192,6 +222,7 @@ impl ListeningSocket {
                 self.listen()?;
                 Ok(Repair::Revived)
             }
+            Kind::Unix if self.is_lent => Err(io::Error::other("it belongs to a socket unit, which has to be restarted")),
             Kind::Unix => {
                 *self = ListeningSocket::bind_for(&self.address, self.backlog.unwrap_or_default(), self.access)?;
                 Ok(Repair::BoundAnew)

@@ -32,6 +32,7 @@ use super::rest::Rest;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
 use super::state::{State, StateFile};
+use super::systemd::{ServiceManager, Telling};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
@@ -51,6 +52,7 @@ pub struct Master {
     /// What a master of this name left when it died.
     left: Option<State>,
     metrics: Option<Outlet>,
+    telling: Telling,
     _pid_file: Option<PidFile>,
     control_socket: ControlSocket,
 }
@@ -69,6 +71,14 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare_with(options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
+        Master::prepare_under(ServiceManager::default(), options, callbacks)
+    }
+
+    /// The same under a service manager, which lends and keeps sockets, and is told how it goes.
+    ///
+    /// # Errors
+    /// [`StartError`]: everything that can be seen before a worker is spawned.
+    pub fn prepare_under(manager: ServiceManager, options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
         let account = Account::of(&options)?;
         let (here, name) = check(&options, account.as_ref(), callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
@@ -79,8 +89,12 @@ impl Master {
         });
         let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
         listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
+        let ServiceManager { telling, sockets } = manager;
+        listeners.under_manager(sockets, telling.is_wanted());
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
         listeners.inherit_the_rest();
+        listeners.take_handed_over();
+        account.iter().for_each(|account| warn_of_open_folders(&options, account));
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
@@ -97,6 +111,7 @@ impl Master {
             listeners,
             left,
             metrics,
+            telling,
             _pid_file: pid_file,
             control_socket,
         })
@@ -190,6 +205,7 @@ impl Master {
             accept_again_at: None,
             look_at_memory_at: None,
             adoption: Adoption::default(),
+            telling: std::mem::take(&mut self.telling),
             launches: Vec::new(),
             state,
             is_unwritten: true,
@@ -224,6 +240,14 @@ fn check(options: &Options, account: Option<&Account>, has_callback: bool) -> Re
     }
     check_worker(options, &directory, account, has_callback)?;
     Ok((here, name))
+}
+
+/// Who can write to the folder of a socket can put something else in its place.
+fn warn_of_open_folders(options: &Options, account: &Account) {
+    let folders = options.listen.iter().filter_map(|spec| Path::new(spec.address.path.as_ref()?).parent());
+    for folder in folders.filter(|folder| account.is_another_user() && account.may(AccessFlags::W_OK, folder)) {
+        warn!(directory = %folder.display(), "Workers can replace the socket of a listener: their user may write to its directory");
+    }
 }
 
 /// Pidfds are what makes signalling safe; without them there is no master.
@@ -289,7 +313,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// A hash that stays the same whatever compiled this program: a successor has to find the same name. (FNV-1a, 64 bits.)
-fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+pub(super) fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

@@ -1,7 +1,7 @@
 //! Everything that touches the system: processes, descriptors, sockets, files, time. It carries out what `core` orders and tells it what happened; it decides nothing.
 //!
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
-//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
+//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `systemd` speaks with the service manager, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
 mod account;
 mod adoption;
@@ -27,6 +27,7 @@ mod metrics;
 mod missing;
 mod node;
 mod orders;
+mod orphans;
 mod outbox;
 mod peer;
 mod pid_file;
@@ -48,6 +49,7 @@ mod socket_access;
 mod socket_file;
 mod spawn;
 mod state;
+mod systemd;
 mod token_bucket;
 pub mod trial;
 mod upkeep;
@@ -61,3 +63,4 @@ pub use reload::{FIXED_KEYS, Reread};
 pub use remedy::remedy;
 pub use report::LIFECYCLE;
 pub use request::Request;
+pub use systemd::ServiceManager;

@@ -47,12 +47,17 @@ impl EventLoop {
             Request::Reload { signal } => drop(self.request_reload(NOBODY, signal.as_deref())),
             Request::Stop { signal } => self.request_stop(signal.as_deref()),
             Request::Scale { change } => self.request_scale(None, change),
+            Request::ReapOrphans => self.reap_orphans(),
             Request::Abandon => self.abandon(),
         }
     }
 
     pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
         self.report_request("Restart requested", signal);
+        // To the service manager, SIGHUP is a reload whatever it is here.
+        if signal == Some("SIGHUP") {
+            self.telling.reload_begins();
+        }
         if !self.evaluate_first(ticket) {
             self.begin_restart(ticket, evaluate(self.options.num_workers));
         }

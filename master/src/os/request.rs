@@ -25,6 +25,8 @@ pub enum Request {
         /// The change.
         change: SizeChange,
     },
+    /// Children that nobody waits for may have ended: the first process of a PID namespace, as in a container, inherits every orphan. To be asked for at SIGCHLD; elsewhere it does nothing.
+    ReapOrphans,
     /// The end at once, because the embedding program ends: SIGTERM to every worker, and nobody waits for them.
     Abandon,
 }

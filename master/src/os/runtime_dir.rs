@@ -29,7 +29,7 @@ pub struct Running {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeDirError {
     /// It cannot be made or looked at.
-    #[error("cannot use the runtime directory {}: {source}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place", path.display())]
+    #[error("cannot use the runtime directory {}: {source}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place{}", path.display(), writable(source))]
     Io {
         /// Where.
         path: PathBuf,
@@ -59,6 +59,11 @@ pub enum RuntimeDirError {
         /// Its permission bits.
         mode: u32,
     },
+}
+
+/// What helps where nothing can be written at all.
+fn writable(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem { "; a container with a read-only root needs a small tmpfs there" } else { "" }
 }
 
 /// Which permissions of other users make a directory unfit.

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::log::Log;
-use super::{Master, Releases, binary};
+use super::{Manager, Master, Releases, binary};
 
 /// The name of every master here: each has a runtime directory of its own.
 pub(super) const NAME: &str = "pool";
@@ -28,6 +28,8 @@ pub struct Start {
     uid: Option<u32>,
     /// Where its runtime directory is made.
     folder: PathBuf,
+    manager: Option<Manager>,
+    wrapper: Vec<OsString>,
 }
 
 impl Start {
@@ -40,6 +42,8 @@ impl Start {
             environment: Vec::new(),
             uid: None,
             folder: "/tmp".into(),
+            manager: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -90,6 +94,20 @@ impl Start {
         self
     }
 
+    /// Started by a service manager.
+    #[must_use]
+    pub fn under(mut self, manager: &Manager) -> Start {
+        self.manager = Some(manager.clone());
+        self
+    }
+
+    /// Started by another program, which these words run.
+    #[must_use]
+    pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Start {
+        self.wrapper = words.into_iter().map(OsString::from).collect();
+        self
+    }
+
     /// No configured listener: the workers ask for what they want.
     #[must_use]
     pub fn without_listener(mut self) -> Start {
@@ -129,8 +147,19 @@ impl Start {
 
     /// Runs the command in this runtime directory.
     pub(super) fn run_in(&self, runtime: &Path) -> (i32, Log, mpsc::Receiver<Option<i32>>) {
-        let mut command = bare(runtime);
-        command
+        let mut command = match (&self.manager, self.wrapper.split_first()) {
+            (Some(manager), _) => manager.command(),
+            (None, Some((program, words))) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary("dutch-master"));
+                command
+            }
+            (None, None) => Command::new(binary("dutch-master")),
+        };
+        if self.manager.is_none() {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).env_remove("NOTIFY_SOCKET");
+        }
+        in_world(&mut command, runtime)
             .args(["start", "--name", NAME, "--log-format", "json", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.options).args(&self.worker).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -138,7 +167,7 @@ impl Start {
             chown(runtime, Some(uid), Some(uid)).expect("only root starts it so");
             command.uid(uid).gid(uid);
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = command.stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the master can be started");
         let pid = i32::try_from(child.id()).expect("a pid is positive");
         let log = Log::read(child.stderr.take().expect("stderr is piped"));
@@ -149,11 +178,15 @@ impl Start {
 /// The binary, in a runtime directory that no other master knows.
 pub(super) fn bare(runtime: &Path) -> Command {
     let mut command = Command::new(binary("dutch-master"));
-    for name in ["RUNTIME_DIRECTORY", "DUTCH_MASTER_SOCKET", "NOTIFY_SOCKET", "PORT"] {
+    in_world(&mut command, runtime).env_remove("NOTIFY_SOCKET");
+    command
+}
+
+fn in_world<'a>(command: &'a mut Command, runtime: &Path) -> &'a mut Command {
+    for name in ["RUNTIME_DIRECTORY", "DUTCH_MASTER_SOCKET", "PORT"] {
         command.env_remove(name);
     }
-    command.env("XDG_RUNTIME_DIR", runtime);
-    command
+    command.env("XDG_RUNTIME_DIR", runtime)
 }
 
 fn wait(mut child: Child) -> mpsc::Receiver<Option<i32>> {
