@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -48,6 +49,25 @@ func track(conn net.Conn, state http.ConnState) {
 	}
 }
 
+// A connection whose first byte of a request counts: for net/http it is idle until the whole head is there.
+type conn struct{ *net.TCPConn }
+
+func (c conn) Read(to []byte) (int, error) {
+	n, err := c.TCPConn.Read(to)
+	if state, ok := connections.Load(net.Conn(c)); n > 0 && ok && state == http.StateIdle {
+		connections.Store(net.Conn(c), http.StateActive)
+	}
+	return n, err
+}
+
+// Close half-closes, then reads what is still on its way: closing at once could reset the connection.
+func (c conn) Close() error {
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(linger))
+	io.Copy(io.Discard, c.TCPConn)
+	return c.TCPConn.Close()
+}
+
 func count() (n int) {
 	connections.Range(func(any, any) bool { n++; return true })
 	return n
@@ -75,9 +95,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		if l.ending.Load() {
 			l.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Millisecond))
 		}
-		conn, err := l.Listener.Accept()
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return conn, err
+		accepted, err := l.Listener.Accept()
+		if err == nil {
+			return conn{accepted.(*net.TCPConn)}, nil
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
 		} else if l.ending.Load() {
 			return nil, net.ErrClosed
 		}

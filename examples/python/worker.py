@@ -59,7 +59,7 @@ class Master:
 
     def __init__(self):
         self.path, self.token, *_ = [os.environ.pop("DUTCH_MASTER_" + name) for name in ("SOCKET", "TOKEN", "WORKER_ID", "SLOT")]
-        self.welcome, self.state, self.held = None, "starting", {}  # the last: listeners by key
+        self.welcome, self.state, self.ends, self.held = None, "starting", None, {}  # the last: listeners by key
         self.lock = threading.Lock()  # nothing may come between a frame and its descriptor
         self.connect(5)
 
@@ -67,7 +67,8 @@ class Master:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(self.path)
         was = self.welcome
-        resume = {"resume": {"generation": was["generation"], "state": self.state, "keys": list(self.held)}} if was else {}
+        left = {"remaining_ms": max(0, int(1000 * (self.ends - time.monotonic())))} if self.ends else {}
+        resume = {"resume": {"generation": was["generation"], "state": self.state, "keys": list(self.held), **left}} if was else {}
         self.say("hello", protocol=1, token=self.token, sdk="python-example/1", pid=os.getpid(), features=["resume"], **resume)
         self.patience(min(5, patience))
         self.welcome = self.expect("welcome")[0]
@@ -220,7 +221,7 @@ def main():
     order = hear(master)
     now = time.monotonic()
     server.order = {"came": now, "ends": now + max(0, order["timeout_ms"] / 1000 - 1.5)}
-    master.state = "draining"
+    master.state, master.ends = "draining", now + order["timeout_ms"] / 1000
     threading.Thread(target=hear_on, args=(master, server), daemon=True).start()
     server.shutdown()
     if order["reason"] in ("stop", "orphaned"): server.accept_waiting()  # nobody else is left to accept these
@@ -242,6 +243,7 @@ def hear_on(master, server):
     while True:
         timeout = hear(master)["timeout_ms"] / 1000
         server.order["ends"] = min(server.order["ends"], time.monotonic() + max(0, timeout - 1.5))
+        master.ends = min(master.ends, time.monotonic() + timeout)
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -131,7 +131,7 @@ fn the_example_in_c_passes() {
 #[test]
 fn the_example_in_perl_passes() {
     if has("perl", &["-e", "require 'sys/syscall.ph'"], ".") {
-        passes_in_full(&["perl", "examples/perl/worker.pl"]);
+        passes(&["--strict"], &["perl", "examples/perl/worker.pl"]);
     }
 }
 

@@ -214,7 +214,12 @@ fn drains_on(trial: &mut Trial<'_>) -> Verdict {
     answered(trial.client()?.get())?;
     trial.restart()?;
     trial.stopped_accepting()?;
-    let Some(resume) = trial.comes_back()?.resume else { return differs("`hello` with `resume`", "one without") };
+    trial.hang_up();
+    let patience = trial.patience();
+    if !trial.connects_again(patience)? {
+        return untested("the worker does not come back while it drains, as it may (5.5.6)");
+    }
+    let Some(resume) = trial.hello()?.resume else { return differs("`hello` with `resume`", "one without") };
     match (resume.state, resume.remaining_ms) {
         (ResumeState::Draining, Some(1..=TIMEOUT_MS)) => {}
         (state, remaining) => return differs(format!("draining, with at most {TIMEOUT_MS} ms"), format!("{state:?}, with {remaining:?}")),
