@@ -91,7 +91,7 @@ type listener struct {
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	for {
+	for expired := 0; ; expired++ {
 		if l.ending.Load() {
 			l.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Millisecond))
 		}
@@ -100,7 +100,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return conn{accepted.(*net.TCPConn)}, nil
 		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, err
-		} else if l.ending.Load() {
+		} else if expired > 0 { // the first one may be that which only woke it up
 			return nil, net.ErrClosed
 		}
 	}

@@ -80,7 +80,7 @@ impl Tally {
     pub(super) fn text(&self, not_tried: usize) -> String {
         let Tally { passed, failed, missed, untested } = self;
         let ended = format!("{passed} ok, {failed} failed, {missed} missed (SHOULD), {untested} untested");
-        if not_tried == 0 { ended } else { format!("{ended}; {not_tried} more rules are not tried (--list)") }
+        if not_tried == 0 { ended } else { format!("{ended}; rules not tried: {not_tried} (--list)") }
     }
 }
 
@@ -107,6 +107,6 @@ mod tests {
         assert_eq!(untested.text(false), "untested  1.1                does this: why");
         assert_eq!(missed.json(true)["result"], "failed");
         assert_eq!(Tally::of(&outcomes(), false).text(0), "1 ok, 0 failed, 1 missed (SHOULD), 1 untested");
-        assert_eq!(Tally::of(&outcomes(), false).text(7), "1 ok, 0 failed, 1 missed (SHOULD), 1 untested; 7 more rules are not tried (--list)");
+        assert_eq!(Tally::of(&outcomes(), false).text(7), "1 ok, 0 failed, 1 missed (SHOULD), 1 untested; rules not tried: 7 (--list)");
     }
 }
