@@ -24,6 +24,8 @@ mod os;
 mod told;
 
 pub use options::Options;
-pub use os::{Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, ServiceManager, StartError, Surroundings, remedy, working_directory};
+pub use os::{
+    Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, ServiceManager, StartError, Surroundings, remedy, working_directory,
+};
 pub use os::{runtime_dir, trial};
 pub use told::{Chain, Fields};

@@ -95,7 +95,10 @@ fn where_nothing_can_be_written_the_start_says_what_helps_and_that_helps() {
         return;
     }
     let run = |variable: &str| {
-        let line = format!("mount -t tmpfs -o ro none /run && exec env -u XDG_RUNTIME_DIR -u RUNTIME_DIRECTORY {variable} {} start --name ro false", binary("dutch-master").display());
+        let line = format!(
+            "mount -t tmpfs -o ro none /run && exec env -u XDG_RUNTIME_DIR -u RUNTIME_DIRECTORY {variable} {} start --name ro false",
+            binary("dutch-master").display()
+        );
         let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).output().expect("it runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

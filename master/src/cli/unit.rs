@@ -91,7 +91,10 @@ impl Unit {
         warn(!restarts, "a master that is killed is not started again: Restart=on-failure".into());
         if let Some(orphan_timeout) = options.orphan_timeout {
             let pause = self.time(["RestartSec", "RestartSec"], Duration::from_millis(100));
-            let sentence = format!("RestartSec= is not shorter than the {} that workers wait for a new master (orphan_timeout)", humantime::format_duration(orphan_timeout));
+            let sentence = format!(
+                "RestartSec= is not shorter than the {} that workers wait for a new master (orphan_timeout)",
+                humantime::format_duration(orphan_timeout)
+            );
             warn(restarts && pause.is_none_or(|pause| pause >= orphan_timeout), sentence);
         }
         let preserves = ["yes", "true", "1", "on", "restart"].contains(&self.service("RuntimeDirectoryPreserve").unwrap_or("no"));
@@ -103,7 +106,10 @@ impl Unit {
         let has_store = self.service("FileDescriptorStoreMax").is_some_and(|max| max != "0");
         warn(!has_store, "listeners do not outlive the death of master and workers: FileDescriptorStoreMax=64".into());
         let kept_tmp = kill_mode == "process" && (self.is_on("PrivateTmp") || self.is_on("DynamicUser"));
-        warn(kept_tmp, "PrivateTmp= (also by DynamicUser=) removes the files in /tmp of workers that outlive the master: TemporaryFileSystem=/tmp:mode=1777".into());
+        warn(
+            kept_tmp,
+            "PrivateTmp= (also by DynamicUser=) removes the files in /tmp of workers that outlive the master: TemporaryFileSystem=/tmp:mode=1777".into(),
+        );
         let needed = options.kill_timeout.saturating_add(MARGIN);
         if let Some(limit) = self.time(["TimeoutStopSec", "TimeoutSec"], DEFAULT_TIMEOUT) {
             let (limit_is, needed_is) = (humantime::format_duration(limit), humantime::format_duration(needed));
@@ -114,7 +120,8 @@ impl Unit {
             && notifies
         {
             let (limit_is, needed_is) = (humantime::format_duration(limit), humantime::format_duration(needed));
-            let sentence = format!("a start may take longer than the {limit_is} that it is given (start_timeout times restart_attempts): TimeoutStartSec={needed_is}");
+            let sentence =
+                format!("a start may take longer than the {limit_is} that it is given (start_timeout times restart_attempts): TimeoutStartSec={needed_is}");
             warn(limit < needed, sentence);
         }
         let tolerates = self.service("OOMPolicy") == Some("continue");
@@ -170,7 +177,9 @@ mod tests {
         ] {
             assert_warns(&format!("{GOOD}{setting}\n"), &[word]);
         }
-        for harmless in ["TimeoutStopSec=infinity", "TimeoutStopSec=0", "RestartSec=500ms", "# KillMode=none", "[Install]\nKillMode=none", "ExecStart=a \\\nKillMode=none"] {
+        for harmless in
+            ["TimeoutStopSec=infinity", "TimeoutStopSec=0", "RestartSec=500ms", "# KillMode=none", "[Install]\nKillMode=none", "ExecStart=a \\\nKillMode=none"]
+        {
             assert_warns(&format!("{GOOD}{harmless}\n"), &[]);
         }
     }

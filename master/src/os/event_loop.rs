@@ -252,8 +252,15 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own =
-            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline(), self.telling.deadline()];
+        let own = [
+            self.hooks.deadline(),
+            self.evaluation.deadline(),
+            self.accept_again_at,
+            self.look_at_memory_at,
+            self.upkeep_deadline(),
+            self.adoption.deadline(),
+            self.telling.deadline(),
+        ];
         [core, hello].into_iter().chain(own).flatten().min()
     }
 

@@ -108,22 +108,24 @@ impl Listeners {
             }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
-            Resolution::Bind { key, address, backlog } => match self.handed.take(&key, None, &address).map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
-                Ok(socket) => {
-                    self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
-                    self.hold(key.clone(), socket);
-                    key
+            Resolution::Bind { key, address, backlog } => {
+                match self.handed.take(&key, None, &address).map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
+                    Ok(socket) => {
+                        self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
+                        self.hold(key.clone(), socket);
+                        key
+                    }
+                    Err(error) => {
+                        let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                        self.holder_searches = self.holder_searches.saturating_add(1);
+                        let message = match self.holder_searches {
+                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                            _ => format!("cannot listen on {}: {error}", in_words(&address)),
+                        };
+                        return refused(&format!("{name:?}"), message);
+                    }
                 }
-                Err(error) => {
-                    let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    self.holder_searches = self.holder_searches.saturating_add(1);
-                    let message = match self.holder_searches {
-                        ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
-                        _ => format!("cannot listen on {}: {error}", in_words(&address)),
-                    };
-                    return refused(&format!("{name:?}"), message);
-                }
-            },
+            }
         };
         match (self.registry.get(&key), self.sockets.get(&key)) {
             (Some(entry), Some(held)) => {

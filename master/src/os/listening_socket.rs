@@ -110,7 +110,8 @@ impl ListeningSocket {
             None if real_address(&fd, address)? != *address => return Err(Unfit::Elsewhere),
             None => None,
         };
-        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file, is_lent: false };
+        let socket =
+            ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file, is_lent: false };
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)

@@ -29,7 +29,14 @@ pub struct Start {
 impl Start {
     /// Two workers of this program, with one configured listener on a free port.
     pub fn new(worker: impl AsRef<OsStr>) -> Start {
-        Start { options: Vec::new(), worker: vec![worker.as_ref().into()], listen: Some("web=127.0.0.1:0".into()), environment: Vec::new(), manager: None, wrapper: Vec::new() }
+        Start {
+            options: Vec::new(),
+            worker: vec![worker.as_ref().into()],
+            listen: Some("web=127.0.0.1:0".into()),
+            environment: Vec::new(),
+            manager: None,
+            wrapper: Vec::new(),
+        }
     }
 
     /// Two test workers that do what these words say.
