@@ -19,6 +19,7 @@ mod start;
 mod status;
 mod subscribe;
 mod top;
+mod upgrade;
 mod values;
 mod wait;
 
@@ -56,6 +57,8 @@ pub(crate) fn run() -> ExitCode {
             Command::Conformance(command) => conformance::run(*command).await,
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Upgrade(command) => told(upgrade::run(&command).await),
+            Command::Preflight(command) => upgrade::preflight(&command),
             Command::Metrics(command) => told(metrics::run(&command.which).await),
             Command::Top(command) => told(top::run(&command.which).await),
             Command::Subscribe(command) => told(subscribe::run(&command.which).await),

@@ -2,17 +2,19 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use dutch_master_protocol::limits::PATH_MAX;
 use nix::sys::socket::{Backlog, SockFlag, accept4, listen};
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::lock::{Lock, LockError};
+use super::descriptors::{Inherited, Kept};
+use super::lock::{self, Lock, LockError};
 use super::readiness::{clear_if_empty, register};
 use super::remedy::remedy;
 use super::runtime_dir::{self, RuntimeDirError};
@@ -57,7 +59,24 @@ pub(super) struct ControlSocket {
     locks: Vec<Lock>,
 }
 
+/// The socket as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    path: PathBuf,
+    inode: (u64, u64),
+    listener: RawFd,
+    state: PathBuf,
+    locks: Vec<lock::Handed>,
+}
+
 impl ControlSocket {
+    pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<ControlSocket> {
+        let Handed { path, inode, listener, state, locks } = handed;
+        let listener = Some(inherited.take(listener)?);
+        let locks = locks.into_iter().map(|lock| Lock::handed(lock, inherited)).collect::<io::Result<_>>()?;
+        Ok(ControlSocket { file: SocketFile::handed(&path, inode), path, listener, state, locks })
+    }
+
     /// Takes the name, sweeps what dead masters left, and listens.
     pub(super) fn claim(name: &str, elsewhere: Option<&Path>) -> Result<ControlSocket, ControlSocketError> {
         let directory = runtime_dir::prepare()?;
@@ -155,6 +174,17 @@ impl ControlAcceptor {
 
     pub(super) fn file(&self) -> &SocketFile {
         &self.socket.file
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let ControlSocket { path, file, state, locks, .. } = &self.socket;
+        Handed {
+            path: path.clone(),
+            inode: file.inode(),
+            listener: kept.keep(self.acceptor.listener.get_ref().as_fd()),
+            state: state.clone(),
+            locks: locks.iter().map(|lock| lock.hand_over(kept)).collect(),
+        }
     }
 
     /// Makes the socket again at its path, where it was removed, and its lock.

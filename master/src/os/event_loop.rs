@@ -23,11 +23,12 @@ use super::control::Clients;
 use super::control_socket::ControlAcceptor;
 use super::hook::Hooks;
 use super::listeners::Listeners;
-use super::metrics::{Askers, Counts};
+use super::metrics::{self, Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
+use super::upgrade::Upgrades;
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Said, Time, WorkerId};
@@ -66,6 +67,9 @@ pub(super) struct EventLoop {
     pub(super) counts: Counts,
     /// Who wants to see them.
     pub(super) metrics_askers: Askers,
+    /// Of the socket that they come to, for a successor.
+    pub(super) metrics_copy: Option<metrics::Copy>,
+    pub(super) upgrades: Upgrades,
     /// What the core has not been told yet.
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
@@ -92,6 +96,7 @@ enum Ready {
     Sendable(ConnectionId),
     Exited(WorkerId),
     HookEnded,
+    PreflightEnded,
     SocketsChanged,
     MetricsAsked(oneshot::Sender<String>),
     Evaluated,
@@ -110,6 +115,10 @@ impl EventLoop {
             }
             // What was queued to be sent is sent in a later turn: no worker is told what the next master would not know.
             self.write_state();
+            if self.upgrades.is_due() {
+                self.become_another().await;
+                continue;
+            }
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
@@ -135,11 +144,20 @@ impl EventLoop {
     }
 
     /// Writes down what a successor needs. A failure never stops the master: the next change tries again.
-    fn write_state(&mut self) {
+    pub(super) fn write_state(&mut self) {
         if !std::mem::take(&mut self.is_unwritten) {
             return;
         }
-        let state = Current {
+        let mut file = std::mem::take(&mut self.state);
+        if let Err(error) = file.write(&self.current()) {
+            warn!(reason = %error, "State cannot be written, workers would not outlive this master");
+        }
+        self.state = file;
+    }
+
+    /// What a successor needs.
+    pub(super) fn current(&self) -> Current<'_> {
+        Current {
             pool: &self.pool,
             workers: &self.workers,
             snapshots: &self.snapshots,
@@ -147,14 +165,11 @@ impl EventLoop {
             backlogs: self.listeners.backlogs(),
             listen: &self.options.listen,
             counts: &self.counts,
-        };
-        if let Err(error) = self.state.write(&state) {
-            warn!(reason = %error, "State cannot be written, workers would not outlive this master");
         }
     }
 
     /// Tells the core what happened and carries out what it orders, until there is nothing more to tell.
-    fn decide(&mut self) {
+    pub(super) fn decide(&mut self) {
         if self.facts.is_empty() {
             return;
         }
@@ -214,6 +229,7 @@ impl EventLoop {
             add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        add(self.upgrades.poll_answer(cx).is_ready(), Ready::PreflightEnded);
         add(self.listeners.watch().is_some_and(|watch| watch.poll_changed(cx).is_ready()), Ready::SocketsChanged);
         add(self.evaluation.poll(cx).is_ready(), Ready::Evaluated);
         if let Some(requests) = &mut self.requests
@@ -235,6 +251,7 @@ impl EventLoop {
             Ready::Sendable(id) => self.flush(id),
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
+            Ready::PreflightEnded => self.preflight_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
             // One that has gone wants nothing any more.
             Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
@@ -247,8 +264,15 @@ impl EventLoop {
     fn deadline(&self) -> Option<Time> {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
-        let own =
-            [self.hooks.deadline(), self.evaluation.deadline(), self.accept_again_at, self.look_at_memory_at, self.upkeep_deadline(), self.adoption.deadline()];
+        let own = [
+            self.upgrades.deadline(),
+            self.hooks.deadline(),
+            self.evaluation.deadline(),
+            self.accept_again_at,
+            self.look_at_memory_at,
+            self.upkeep_deadline(),
+            self.adoption.deadline(),
+        ];
         [core, hello].into_iter().chain(own).flatten().min()
     }
 
@@ -264,6 +288,7 @@ impl EventLoop {
             self.worker_exited(worker);
         }
         self.hook_ended();
+        self.preflight_ended();
         self.evaluation_ended();
     }
 
@@ -273,6 +298,7 @@ impl EventLoop {
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.preflight_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {

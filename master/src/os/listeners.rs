@@ -318,5 +318,8 @@ pub(super) fn in_words(address: &Address) -> String {
     if address.kind == Kind::Udp { format!("{place} (UDP)") } else { place }
 }
 
+mod handed;
 #[cfg(test)]
 mod tests;
+
+pub(super) use self::handed::Handed;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, getsockname, getsockopt, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
 use super::socket_file::{SocketFile, successor};
 
 /// A socket that workers get copies of. They all share one open file description with it.
@@ -23,6 +25,15 @@ pub(super) struct ListeningSocket {
     /// Length of the accept queue; none for datagrams.
     backlog: Option<u32>,
     file: Option<SocketFile>,
+}
+
+/// A socket as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    fd: RawFd,
+    address: Address,
+    backlog: Option<u32>,
+    inode: Option<(u64, u64)>,
 }
 
 /// What can be wrong with it.
@@ -108,6 +119,16 @@ impl ListeningSocket {
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let inode = self.file.as_ref().map(SocketFile::inode);
+        Handed { fd: kept.keep(self.fd.as_fd()), address: self.address.clone(), backlog: self.backlog, inode }
+    }
+
+    pub(super) fn handed(Handed { fd, address, backlog, inode }: Handed, inherited: &mut Inherited) -> io::Result<ListeningSocket> {
+        let file = address.path.as_ref().zip(inode).map(|(path, inode)| SocketFile::handed(Path::new(path), inode));
+        Ok(ListeningSocket { fd: inherited.share(fd)?, address, backlog, file })
     }
 
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use dutch_master_protocol::codec::{self, Malformed};
 use dutch_master_protocol::socket::send_fd;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
+use super::in_json;
 use crate::core::listeners::LISTENERS_MAX;
 
 /// Most bytes that wait for a peer that does not read: a `status` of the largest pool fits in. Beyond it the connection ends.
@@ -51,7 +53,47 @@ enum Item {
     Descriptor(Arc<OwnedFd>),
 }
 
+/// The queue as it is handed over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Handed {
+    items: Vec<Queued>,
+    written: usize,
+}
+
+/// One item of it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Queued {
+    Frame(#[serde(with = "in_json::bytes")] Vec<u8>),
+    Descriptor(RawFd),
+}
+
 impl Outbox {
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let item = |item: &'a Item| match item {
+            Item::Frame(frame) => Queued::Frame(frame.clone()),
+            Item::Descriptor(descriptor) => Queued::Descriptor(kept.keep(descriptor.as_fd())),
+        };
+        Handed { items: self.items.iter().map(item).collect(), written: self.written }
+    }
+
+    pub(super) fn handed(Handed { items, written }: Handed, inherited: &mut Inherited) -> io::Result<Outbox> {
+        let mut outbox = Outbox { written, ..Outbox::default() };
+        for item in items {
+            outbox.items.push_back(match item {
+                Queued::Frame(frame) => {
+                    outbox.bytes += frame.len();
+                    Item::Frame(frame)
+                }
+                Queued::Descriptor(number) => {
+                    outbox.descriptors += 1;
+                    Item::Descriptor(inherited.share(number)?)
+                }
+            });
+        }
+        let is_within_a_frame = matches!(outbox.items.front(), Some(Item::Frame(frame)) if written < frame.len());
+        if written == 0 || is_within_a_frame { Ok(outbox) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     /// Queues a message.
     pub(super) fn push(&mut self, message: &impl Serialize) -> Result<(), Refused> {
         let frame = codec::encode(message)?;

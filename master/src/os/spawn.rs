@@ -66,7 +66,7 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 }
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
-fn spawn_detached(command: &mut Command) -> io::Result<u32> {
+pub(super) fn spawn_detached(command: &mut Command) -> io::Result<u32> {
     detach(command);
     Ok(command.spawn()?.id())
 }
@@ -87,7 +87,23 @@ pub(super) fn detach(command: &mut Command) {
 }
 
 /// The limits of open descriptors that this process was started with.
-static OWN_LIMIT: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
+static OWN_LIMIT: OnceLock<Limit> = OnceLock::new();
+
+/// Soft and hard.
+pub(super) type Limit = (rlim_t, rlim_t);
+
+/// The limit that this process was started with, if it is another one now.
+pub(super) fn own_limit() -> Option<Limit> {
+    OWN_LIMIT.get().copied()
+}
+
+/// This process was another program before, which has raised the limit.
+pub(super) fn limit_was(limit: Option<Limit>) {
+    if let Some(limit) = limit {
+        // It is the first thing that this program does.
+        let _ = OWN_LIMIT.set(limit);
+    }
+}
 
 /// Takes as many descriptors as the system allows: a worker costs the master three, and the usual 1,024 would end at about 330 workers. Workers get the limit that the master was started with:
 /// programs that use `select` rely on a low one.

@@ -1,0 +1,37 @@
+//! All listeners as they are handed over to the program that takes this one's place.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::descriptors::{Inherited, Kept};
+use super::super::listening_socket::{self, ListeningSocket};
+use super::super::missing::Missing;
+use super::super::upkeep::Held;
+use super::Listeners;
+use crate::core::listeners::{Key, Registry};
+
+/// What the registry, which is in the state, does not say.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::os) struct Handed {
+    sockets: BTreeMap<Key, listening_socket::Handed>,
+    names: Vec<String>,
+    /// Lengths of the accept queues of those that a dead master's workers have not given back.
+    missing: BTreeMap<Key, u32>,
+    are_closed: bool,
+}
+
+impl Listeners {
+    pub(in crate::os) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let sockets = self.sockets.iter().map(|(key, held)| (key.clone(), held.socket.hand_over(kept))).collect();
+        Handed { sockets, names: self.names.clone(), missing: self.missing.backlogs().collect(), are_closed: self.are_closed }
+    }
+
+    pub(in crate::os) fn handed(handed: Handed, registry: Registry, inherited: &mut Inherited) -> io::Result<Listeners> {
+        let Handed { sockets, names, missing, are_closed } = handed;
+        let held = |(key, socket)| Ok((key, Held::new(ListeningSocket::handed(socket, inherited)?)));
+        let sockets = sockets.into_iter().map(held).collect::<io::Result<_>>()?;
+        Ok(Listeners { registry, sockets, names, missing: Missing::handed(missing), are_closed, ..Listeners::default() })
+    }
+}
