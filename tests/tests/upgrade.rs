@@ -51,7 +51,7 @@ fn sockets(pid: i32) -> BTreeSet<String> {
 struct Programs(TempDir);
 
 /// What each of them is, and a part of the reason that is told. One that hangs has a test of its own.
-const UNFIT: [(&str, &str); 7] = [
+const UNFIT: [(&str, &str); 8] = [
     ("missing", "No such file or directory"),
     ("not-executable", "Permission denied"),
     ("a-folder", "Permission denied"),
@@ -59,7 +59,11 @@ const UNFIT: [(&str, &str); 7] = [
     ("ends", "and said: not today"),
     ("refuses", "refuses: the state is of another age"),
     ("another-program", "cannot take over"),
+    // It passes the preflight, and then it is the exec that fails.
+    ("vanishes", "No such file or directory"),
 ];
+
+const VANISHES: &str = "#!/bin/sh\nrm \"$0\"\necho '{\"takes-over\":\"9.9.9\"}'\n";
 
 impl Programs {
     fn new() -> Programs {
@@ -71,6 +75,7 @@ impl Programs {
         programs.write("ends", "#!/bin/sh\necho not today\nexit 3\n");
         programs.write("refuses", "#!/bin/sh\necho '{\"refuses\":\"the state is of another age\"}'\nexit 1\n");
         programs.write("hangs", "#!/bin/sh\nexec sleep 600\n");
+        programs.write("vanishes", VANISHES);
         symlink("/bin/true", programs.path("another-program")).expect("a link can be made");
         programs
     }
@@ -116,7 +121,9 @@ fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
             let (name, reason) = UNFIT[n / 2 % UNFIT.len()];
             let refused = upgrade_to(&master, &programs.path(name));
             assert_eq!(refused.code, Some(1), "{name}: {}\n{}", refused.stderr, master.log());
-            assert!(refused.stderr.starts_with("Upgrade refused, nothing changes: ") && refused.stderr.contains(reason), "{name}: {}", refused.stderr);
+            let told = refused.stderr.lines().last().unwrap_or_default();
+            assert!(told.starts_with("Upgrade refused, nothing changes: ") && told.contains(reason), "{name}: {told}");
+            programs.write("vanishes", VANISHES);
         }
         assert_eq!(workers(&master), before, "{}", master.log());
     }
@@ -296,4 +303,49 @@ fn a_master_that_was_upgraded_may_be_killed_like_any_other_and_one_that_adopted_
     master.restart();
     master.signal(SIGTERM);
     assert_eq!(master.exit_code(), Some(0), "{}", master.log());
+}
+
+#[test]
+fn a_program_that_says_that_it_can_and_then_ends_costs_no_request_and_the_next_start_takes_over() {
+    let _alone = exclusive();
+    let programs = Programs::new();
+    programs.write("lies", "#!/bin/sh\n[ \"$1\" = preflight ] || exit 7\necho '{\"takes-over\":\"9.9.9\"}'\n");
+    let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
+    let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
+    load.await_ok(OK_BETWEEN);
+    let cut = upgrade_to(&master, &programs.path("lies"));
+    assert_eq!((cut.code, master.exit_code()), (Some(1), Some(7)), "{}", cut.stderr);
+    load.await_ok(OK_BETWEEN);
+    master.start_again();
+    let _adopted = master.await_log("Cluster adopted");
+    assert_eq!(workers(&master), before, "{}", master.log());
+    load.await_ok(OK_BETWEEN);
+    let report = load.stop();
+    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    master.stop();
+}
+
+#[test]
+fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
+    let _alone = exclusive();
+    let programs = Programs::new();
+    let master = Workers::Axum.start().option("--settle-time", "0s").ready();
+    let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
+    load.await_ok(OK_BETWEEN);
+    let fds = fs::read_dir(format!("/proc/{}/fd", master.pid())).expect("the master lives").flatten();
+    let lock = fds.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.extension().is_some_and(|extension| extension == "lock")));
+    let lock = lock.map(|fd| fd.file_name().into_string().expect("a number")).next().expect("it has a lock");
+    let program = binary("dutch-master");
+    programs.write("loses", &format!("#!/bin/bash\n[ \"$1\" = preflight ] || exec {lock}>&-\nexec {} \"$@\"\n", program.display()));
+    let cut = upgrade_to(&master, &programs.path("loses"));
+    assert_eq!(cut.code, Some(1), "{}", cut.stdout);
+    let _told = master.await_log("Upgrade failed, going on as after the death of a master");
+    let _adopted = master.await_log("Cluster adopted");
+    assert_eq!(workers(&master), before, "{}", master.log());
+    load.await_ok(OK_BETWEEN);
+    upgrade(&master);
+    master.restart();
+    let report = load.stop();
+    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    master.stop();
 }

@@ -45,7 +45,7 @@ impl Inherited {
     /// Takes possession of them, and lets no child have them.
     ///
     /// # Errors
-    /// One of them is not open, or that was done before.
+    /// That was done before.
     #[allow(unsafe_code)]
     pub(super) fn claim(numbers: &BTreeSet<RawFd>) -> io::Result<Inherited> {
         if CLAIMED.swap(true, Ordering::Relaxed) {
@@ -54,9 +54,9 @@ impl Inherited {
         let mut inherited = Inherited { open: BTreeMap::new(), shared: BTreeMap::new() };
         // The three standard ones are the program's own.
         for number in numbers.iter().copied().filter(|number| *number > libc::STDERR_FILENO) {
-            // SAFETY: a plain system call; a number that is not open is an error.
+            // SAFETY: a plain system call. A number that is not open is left out, and told when it is wanted.
             if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-                return Err(io::Error::last_os_error());
+                continue;
             }
             // SAFETY: it is open, and was before this program began, so nobody here has got it from the system; and nobody else takes it, because this is done once and a set has each number once.
             inherited.open.insert(number, unsafe { OwnedFd::from_raw_fd(number) });
@@ -86,6 +86,7 @@ fn missing(number: RawFd) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::fd::{AsFd, IntoRawFd};
 
     use super::*;
@@ -96,14 +97,15 @@ mod tests {
 
     #[test]
     fn what_is_kept_survives_an_exec_only_while_that_is_wanted_and_is_had_once() {
-        let fds = [(); 3].map(|()| OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let fds = [null(), null(), writer.into()];
         let mut kept = Kept::default();
         fds.iter().for_each(|fd| drop(kept.keep(fd.as_fd())));
         kept.survive_exec(true).unwrap();
         assert!(fds.iter().all(|fd| !closes_on_exec(fd)));
         kept.survive_exec(false).unwrap();
         assert!(fds.iter().all(closes_on_exec));
-        kept.survive_exec(true).unwrap();
         let (numbers, [a, b, c]) = (kept.numbers(), fds.map(IntoRawFd::into_raw_fd));
         assert_eq!(numbers, [a, b, c].into());
         let mut inherited = Inherited::claim(&numbers).unwrap();
@@ -112,6 +114,7 @@ mod tests {
         assert!(Arc::ptr_eq(&shared, &inherited.share(b).unwrap()));
         assert!(inherited.take(a).is_err() && inherited.take(b).is_err());
         drop(inherited);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "what nobody took is closed");
         assert!(Inherited::claim(&numbers).is_err(), "once");
     }
 }

@@ -56,7 +56,12 @@ pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> i
 
 fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
     command.current_dir(directory).env("PWD", directory).stdin(Stdio::null());
-    let child = spawn_detached(&mut command)?;
+    beside(&mut command)
+}
+
+/// Starts a process of a session of its own.
+pub(super) fn beside(command: &mut Command) -> io::Result<Process> {
+    let child = spawn_detached(command)?;
     Process::of_child(child).inspect_err(|_| {
         // A child that cannot be watched is not left behind.
         let pid = Pid::from_raw(child.cast_signed());
@@ -66,7 +71,7 @@ fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
 }
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
-pub(super) fn spawn_detached(command: &mut Command) -> io::Result<u32> {
+fn spawn_detached(command: &mut Command) -> io::Result<u32> {
     detach(command);
     Ok(command.spawn()?.id())
 }
