@@ -1,5 +1,7 @@
 'use strict'
-// What the tests of both packages have in common.
+// What the tests of both packages, and the suites over both, have in common.
+
+const { EventEmitter, once } = require('node:events')
 
 /** No test takes as long on a busy machine, unless something hangs. */
 const HANG_MS = 30_000
@@ -32,4 +34,27 @@ function kill(pid, signal = 'SIGKILL') {
   }
 }
 
-module.exports = { HANG_MS, bounded, kill, parse }
+/** Lines that were seen, and those that will be; each is found once. */
+class Lines extends EventEmitter {
+  all = []
+  #found = new Set()
+
+  add(line) {
+    this.all.push(line)
+    this.emit('line')
+  }
+
+  /** The next line, past or future, that `matches` and was not found before. */
+  async next(matches, what) {
+    const look = () => this.all.find((line) => !this.#found.has(line) && matches(line))
+    const found = async () => {
+      while (!look()) await once(this, 'line')
+      return look()
+    }
+    const line = await bounded(found(), what).catch((error) => Promise.reject(new Error(`${error.message}\nseen: ${this.all.map((line) => JSON.stringify(line)).join('\n')}`)))
+    this.#found.add(line)
+    return line
+  }
+}
+
+module.exports = { HANG_MS, Lines, bounded, kill, parse }

@@ -38,7 +38,8 @@ app.use((error, req, res, next) => {
 })
 
 const port = Number(process.env.PORT || 8000)
-const server = app.listen(port, '127.0.0.1', (error) => {
+const host = process.env.HOST || '127.0.0.1'
+const server = app.listen(port, host, (error) => {
   if (error) throw error
-  console.log(`process ${process.pid} listens on http://127.0.0.1:${server.address().port}/`)
+  console.log(`process ${process.pid} listens on http://${host}:${server.address().port}/`)
 })

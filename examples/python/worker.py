@@ -3,7 +3,7 @@
 The same with asyncio stands in section 0 of protocol/SPEC.md.
 """
 
-import io, os, select, socket, struct, sys, threading, time
+import io, os, random, select, socket, struct, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 IDLE_GRACE = 5  # seconds that an idle connection stays open after the order to go
@@ -13,6 +13,7 @@ IDLE_GRACE = 5  # seconds that an idle connection stays open after the order to 
 def pack(v):
     if isinstance(v, int): return struct.pack(">Bq", 0xD3, v)
     if isinstance(v, str): return struct.pack(">BI", 0xDB, len(v.encode())) + v.encode()
+    if isinstance(v, list): return struct.pack(">BI", 0xDD, len(v)) + b"".join(pack(x) for x in v)
     return struct.pack(">BI", 0xDF, len(v)) + b"".join(pack(k) + pack(x) for k, x in v.items())
 
 
@@ -34,21 +35,62 @@ def unpack(f):
 
 
 class Master:
-    """The connection to the master. It is read exactly, never beyond a frame: a descriptor may be behind it."""
+    """The connection to the master, or to the next one. It is read exactly, never beyond a frame: a descriptor may be behind it."""
 
     def __init__(self):
-        path, token, *_ = [os.environ.pop("DUTCH_MASTER_" + name) for name in ("SOCKET", "TOKEN", "WORKER_ID", "SLOT")]
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.say("hello", protocol=1, token=token, sdk="python-example/1", pid=os.getpid())
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
-        self.welcome = self.expect("welcome")[0]
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
+        self.path, self.token, *_ = [os.environ.pop("DUTCH_MASTER_" + name) for name in ("SOCKET", "TOKEN", "WORKER_ID", "SLOT")]
+        self.welcome, self.state, self.held = None, "starting", {}  # the last: listeners by key
+        self.lock = threading.Lock()  # nothing may come between a frame and its descriptor
+        self.connect(5)
 
-    def say(self, event, **keys):
+    def connect(self, patience):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(self.path)
+        was = self.welcome
+        resume = {"resume": {"generation": was["generation"], "state": self.state, "keys": list(self.held)}} if was else {}
+        self.say("hello", protocol=1, token=self.token, sdk="python-example/1", pid=os.getpid(), features=["resume"], **resume)
+        self.patience(min(5, patience))
+        self.welcome = self.expect("welcome")[0]
+        if was and was["worker"] != self.welcome["worker"]: raise EOFError("bad-token", "taken for another worker")
+        self.patience(0)
+
+    def patience(self, seconds):
+        """How long a read may wait; 0: for ever."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
+
+    def comes_back(self, why):
+        """Looks for the next master until one takes this worker back. False: none did in time, or it did not want to."""
+        orphan, pause = self.welcome.get("orphan_timeout_ms"), 0.01
+        ends = time.monotonic() + (2**31 if orphan is None else orphan / 1000)
+        while True:
+            self.socket.close()
+            left = ends - time.monotonic()
+            if left <= 0 or why.args[0] in ("resume-refused", "bad-token"): return False
+            if why.args[0] == "superseded": return time.sleep(left)  # somebody else is this worker now
+            time.sleep(min(left, pause * random.uniform(0.5, 1)))
+            pause = min(2 * pause, 0.5)
+            try: return self.connect(max(0.1, ends - time.monotonic())) or True
+            except (EOFError, OSError) as error: why = error
+
+    def say(self, event, descriptor=None, **keys):
         body = pack({"event": event, **keys})
-        try: self.socket.sendall(struct.pack(">I", len(body)) + body)
-        except OSError: pass  # a master that is gone needs no words
+        with self.lock:
+            try:
+                self.socket.sendall(struct.pack(">I", len(body)) + body)
+                if descriptor is not None: socket.send_fds(self.socket, [b"\0"], [descriptor])
+            except OSError: pass  # a master that is gone needs no words
+
+    def close(self, key):
+        """This worker's copy of a listener alone: never shutdown()."""
+        with self.lock: self.held.pop(key).close()
+        self.say("close", key=key)
+
+    def give_back(self, seq, key):
+        """A master that took over from a dead one asks for a listener."""
+        try: copy = os.dup(self.held[key].fileno())
+        except (KeyError, OSError): return self.say("error", seq=seq, code="EBADF", message="not held")
+        try: self.say("listener", seq=seq, key=key, fds=1, descriptor=copy)
+        finally: os.close(copy)
 
     def exactly(self, n):
         if len(data := self.socket.recv(n, socket.MSG_WAITALL)) < n: raise EOFError("the master is gone")
@@ -64,8 +106,9 @@ class Master:
                 if not isinstance(message["event"], str) or body.read(): raise ValueError("no message")
                 fds = self.descriptor(message) if message["event"] == "listener" else []
                 if message.get("protocol", 1) != 1: raise ValueError("another version")
-                if message["event"] == "error": raise EOFError(f"{message['code']}: {message['message']}")
+                if message["event"] == "error": raise EOFError(message["code"], message["message"])
                 if message["event"] in events: return message, fds
+                if message["event"] == "return-listener": self.give_back(message["seq"], message["key"])
                 for fd in fds:  # not asked for
                     os.close(fd)
                     self.say("close", key=message["key"])
@@ -84,8 +127,11 @@ class Master:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
-        body = b"hello from Python\n"
+    def do_GET(self): self.answer(b"hello from Python\n")
+
+    def do_POST(self): self.answer(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+
+    def answer(self, body):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         if self.server.order:  # the client is to use the connection no more
@@ -142,33 +188,37 @@ def main():
     answer, fds = master.expect("listener", "disconnect")
     if not fds: return master.say("disconnect")
     server = Server(socket.socket(fileno=fds[0]))
+    master.held[answer["key"]] = server.socket
     before = threading.active_count()
     accepting = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     accepting.start()
+    master.state = "running"
     master.say("listening")
-    try: order = master.expect("disconnect")[0]
-    except (EOFError, OSError):  # without a master: serve on for a while, then go
-        orphan = master.welcome.get("orphan_timeout_ms")
-        time.sleep(2**31 if orphan is None else orphan / 1000)
-        order = {"reason": "orphaned", "timeout_ms": 30000}
+    order = hear(master)
     now = time.monotonic()
     server.order = {"came": now, "ends": now + max(0, order["timeout_ms"] / 1000 - 1.5)}
+    master.state = "draining"
     threading.Thread(target=hear_on, args=(master, server), daemon=True).start()
     server.shutdown()
-    if order["reason"] == "stop": server.accept_waiting()  # nobody else is left to accept these
-    server.socket.close()  # this worker's copy alone: never shutdown()
-    master.say("close", key=answer["key"])
+    if order["reason"] in ("stop", "orphaned"): server.accept_waiting()  # nobody else is left to accept these
+    master.close(answer["key"])
     while threading.active_count() > before + 1 and time.monotonic() < server.order["ends"] + 1: time.sleep(0.02)
     master.say("disconnect")
 
 
+def hear(master):
+    """The order to go: the master's, or of necessity when there is none any more."""
+    while True:
+        try: return master.expect("disconnect")[0]
+        except (EOFError, OSError) as why:
+            if not master.comes_back(why): return {"reason": "orphaned", "timeout_ms": 30000}
+
+
 def hear_on(master, server):
     """A later order may only shorten the time."""
-    try:
-        while True:
-            timeout = master.expect("disconnect")[0]["timeout_ms"] / 1000
-            server.order["ends"] = min(server.order["ends"], time.monotonic() + max(0, timeout - 1.5))
-    except (EOFError, OSError): time.sleep(2**31)  # after an order its end changes nothing
+    while True:
+        timeout = hear(master)["timeout_ms"] / 1000
+        server.order["ends"] = min(server.order["ends"], time.monotonic() + max(0, timeout - 1.5))
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::{Config, Surge};
 
+mod resource_limit;
+
+pub use resource_limit::{LimitError, Resource, ResourceLimit};
+
 /// The options of `dutch-master start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
@@ -24,6 +28,19 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Run by `sh -c` before every spawn.
     pub before_fork: Option<String>,
+    /// The user that workers run as, by name or number; `None`: the master's own. Takes root.
+    pub user: Option<String>,
+    /// Their group, by name or number; `None`: the user's.
+    pub group: Option<String>,
+    /// Their supplementary groups; `None`: those that the system's files give to the user.
+    pub groups: Option<Vec<String>>,
+    /// Which permissions the files that workers make do not get; `None`: the master's own mask.
+    pub umask: Option<u32>,
+    /// Limits of the system for each worker.
+    #[serde(default)]
+    pub limit: Vec<ResourceLimit>,
+    /// Whether no program that a worker runs can gain privileges; `None`: where `user`, `group` or `groups` is set.
+    pub no_new_privs: Option<bool>,
     /// Name of the signal for a rolling restart.
     pub restart_signal: String,
     /// From spawn to `listening`.
@@ -79,6 +96,12 @@ impl Options {
             dir: None,
             env: Vec::new(),
             before_fork: None,
+            user: None,
+            group: None,
+            groups: None,
+            umask: None,
+            limit: Vec::new(),
+            no_new_privs: None,
             restart_signal: "SIGUSR2".into(),
             start_timeout: Duration::from_secs(60),
             kill_timeout: Duration::from_secs(30),
@@ -157,4 +180,25 @@ pub struct ListenSpec {
     pub name: Option<String>,
     /// Its address.
     pub address: dutch_master_protocol::message::Address,
+    /// Who may connect, of a Unix listener.
+    #[serde(default)]
+    pub access: SocketAccess,
+}
+
+impl ListenSpec {
+    /// A listener whose socket file, if it has one, is as the system makes it.
+    pub fn new(name: Option<String>, address: dutch_master_protocol::message::Address) -> ListenSpec {
+        ListenSpec { name, address, access: SocketAccess::default() }
+    }
+}
+
+/// Whose the file of a Unix listener is, and who may connect to it; `None`: as the system makes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketAccess {
+    /// Permission bits; connecting takes the one for writing.
+    pub mode: Option<u32>,
+    /// A user, by name or number.
+    pub owner: Option<String>,
+    /// A group, by name or number.
+    pub group: Option<String>,
 }

@@ -184,6 +184,9 @@ impl FrameDecoder {
 
 /// Checks that `body` is one map of the allowed types and nothing else. Allocates for the keys that it has seen, never for what a length promises.
 fn check(body: &[u8]) -> Result<(), Malformed> {
+    if body.len() > FRAME_MAX {
+        return Err(Malformed::TooLarge(u32::try_from(body.len()).unwrap_or(u32::MAX)));
+    }
     let mut checker = Checker { body, at: 0 };
     match checker.peek() {
         Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32) => checker.value(DEPTH_MAX)?,
@@ -249,13 +252,12 @@ impl<'a> Checker<'a> {
     }
 
     fn map(&mut self, length: usize, depth: usize) -> Result<(), Malformed> {
-        let mut keys = std::collections::HashSet::new();
+        // Where each key begins, in two bytes: what is remembered of a frame is never longer than the frame.
+        let mut keys: Vec<u16> = Vec::new();
         for _ in 0..length {
             let at = self.at;
             let key = self.key()?;
-            if !keys.insert(key) {
-                return Err(Malformed::Body { what: Flaw::DuplicateKey, at });
-            }
+            keys.push(u16::try_from(at).unwrap_or(u16::MAX));
             let (start, is_string) = (self.at, self.is_string());
             self.value(depth)?;
             // serde would take an integer for the position of the event in its list.
@@ -263,7 +265,15 @@ impl<'a> Checker<'a> {
                 return Err(Malformed::Body { what: Flaw::EventNotAString, at: start });
             }
         }
-        Ok(())
+        keys.sort_unstable_by_key(|at| (self.key_at(*at), *at));
+        let second = keys.windows(2).filter(|pair| self.key_at(pair[0]) == self.key_at(pair[1])).map(|pair| pair[1]).min();
+        second.map_or(Ok(()), |at| Err(Malformed::Body { what: Flaw::DuplicateKey, at: at.into() }))
+    }
+
+    /// A key that was read before.
+    fn key_at(&self, at: u16) -> &'a [u8] {
+        let mut reader = Checker { body: self.body, at: at.into() };
+        reader.key().unwrap_or_default()
     }
 
     /// One value; containers may nest `depth` times.

@@ -1,10 +1,10 @@
 //! Bytes and descriptors over a Unix stream socket (SPEC 4): the only file of the workspace that knows about `SCM_RIGHTS`.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use passfd::FdPassingExt;
 
 use crate::limits::FDS_MAX;
@@ -90,4 +90,14 @@ fn own(raw: RawFd) -> OwnedFd {
 /// Those of `sendmsg`; on `WouldBlock` nothing was sent.
 pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
     socket.as_raw_fd().send_fd_with_payload(fd.as_raw_fd(), &[0])
+}
+
+/// Sends several descriptors with one zero byte, which the protocol does not allow (SPEC 4.1): for trying out what a receiver makes of it.
+///
+/// # Errors
+/// Those of `sendmsg`.
+pub fn send_fds(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::empty(), None).map(drop).map_err(io::Error::from)
 }

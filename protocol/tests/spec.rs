@@ -72,10 +72,45 @@ fn each_hex_example_is_its_vector() {
     }
     let headings = SPEC.lines().filter_map(|line| line.strip_prefix("### ").and_then(section_of));
     let messages: Vec<_> = headings.filter(|section| section.starts_with("6.") || section.starts_with("7.")).collect();
-    assert_eq!(messages.len(), 14 + 11);
+    assert_eq!(messages.len(), 14 + 12);
     for section in messages {
         assert!(shown.contains(&section), "section {section} has no example");
     }
+}
+
+/// Direction, purpose, when it is allowed, keys, descriptors, what the receiver does, errors, example.
+#[test]
+fn each_message_of_workers_is_told_by_the_same_template() {
+    let sections: Vec<_> = SPEC.split("\n### ").filter(|text| text.starts_with("6.")).collect();
+    assert_eq!(sections.len(), 14);
+    for text in sections {
+        let title = text.lines().next().unwrap();
+        let has = |part: &str| text.contains(part);
+        assert!(has("**Worker → master**") || has("**Worker → master.**") || has("**Master → worker") || has("**Both directions.**"), "direction of {title}");
+        assert!(has("| key | type | default | since | |") || has("\nNo keys."), "keys of {title}");
+        assert!(has("**The master** ") || has("**The worker** ") || has("**The receiver** "), "what the receiver of {title} does");
+        for part in ["**Allowed** ", "**Descriptors**: ", "**Errors**: ", "```hex "] {
+            assert!(has(part), "{part} of {title}");
+        }
+    }
+}
+
+/// So that whoever breaks one can be told which.
+#[test]
+fn each_rule_with_a_word_of_rfc_2119_has_a_number() {
+    let is_rule = |line: &str| ["MUST", "SHOULD", "MAY"].iter().any(|word| line.split(|c: char| !c.is_alphabetic()).any(|part| part == *word));
+    let (mut section, mut rules) = (String::new(), 0);
+    for line in SPEC.split("```").step_by(2).flat_map(str::lines) {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if line.starts_with('#') {
+            section = section_of(line).unwrap_or_default();
+        } else if is_rule(line) && !section.is_empty() {
+            let is_numbered = first.strip_suffix('.').is_some_and(|number| number.parse::<u32>().is_ok());
+            assert!(is_numbered || line.starts_with('|') || section.starts_with("6."), "in {section}: {line}");
+            rules += 1;
+        }
+    }
+    assert!(rules > 30, "{rules}");
 }
 
 /// The vectors are checked against the Rust types, so keys that agree with the vectors agree with the types.
@@ -133,8 +168,16 @@ fn each_error_code_and_each_reason_is_listed() {
 
 #[test]
 fn each_section_that_is_referred_to_exists() {
-    let numbers: BTreeSet<_> =
-        SPEC.lines().filter(|line| line.starts_with('#')).filter_map(|line| line.trim_start_matches('#').split_whitespace().next()).collect();
+    let (mut numbers, mut section) = (BTreeSet::new(), String::new());
+    for line in SPEC.lines() {
+        let first = line.trim_start_matches('#').split_whitespace().next().unwrap_or_default();
+        if line.starts_with('#') {
+            section = first.into();
+            numbers.insert(section.clone());
+        } else if let Some(rule) = first.strip_suffix('.').filter(|rule| line.starts_with(first) && rule.parse::<u32>().is_ok()) {
+            numbers.insert(format!("{section}.{rule}"));
+        }
+    }
     let sources = [
         include_str!("../src/message.rs"),
         include_str!("../src/codec.rs"),
@@ -147,9 +190,9 @@ fn each_section_that_is_referred_to_exists() {
     let prose = SPEC.split("```").step_by(2).flat_map(|text| text.split(|c: char| !c.is_ascii_digit() && c != '.')).map(|word| word.trim_matches('.'));
     let versions = ["3.9", "0.1.0"];
     let from_prose = prose.filter(|word| (1..=2).contains(&word.matches('.').count()) && !versions.contains(word));
-    let referred: BTreeSet<_> = from_code.chain(from_prose).collect();
+    let referred: BTreeSet<_> = from_code.chain(from_prose).map(str::to_owned).collect();
     assert!(referred.len() > 20);
-    assert_eq!(referred.difference(&numbers).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert_eq!(referred.difference(&numbers).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]

@@ -47,10 +47,22 @@ declare namespace start {
     args?: readonly string[]
     /** Arguments for their `node` itself. Default: those of this process's. */
     nodeArgs?: readonly string[]
-    /** Listeners that the master opens before the first worker starts: `8000`, `"127.0.0.1:8000"`, `"[::1]:8000"`, `"unix:PATH"`, each with `NAME=` before it if it has a name. */
+    /** Listeners that the master opens before the first worker starts: `8000`, `"127.0.0.1:8000"`, `"[::1]:8000"`, `"unix:PATH"`, each with `NAME=` before it if it has a name; a Unix one may have `,mode=0660`, `,owner=USER` and `,group=GROUP` behind it. */
     listen?: number | string | readonly (number | string)[]
     /** The directory that workers start in, links resolved anew for each. Default: this process's. */
     dir?: string
+    /** The user that workers run as, by name or number; this process has to be root. Default: this process's. */
+    user?: string | number
+    /** Their group. Default: the user's. */
+    group?: string | number
+    /** Their supplementary groups. Default: those of the user. */
+    groups?: readonly (string | number)[]
+    /** Permissions that files which workers make do not get: `0o027` or `"027"`. Default: this process's mask. */
+    umask?: number | string
+    /** Limits of the system for each worker: `"nofile=65536"`, `"core=0:unlimited"`. */
+    limit?: readonly string[]
+    /** Nothing that a worker runs can gain privileges. Default: true where `user`, `group` or `groups` is set. */
+    noNewPrivs?: boolean
     /** From its start to listening; a worker that takes longer is killed. Default: `"60s"`. */
     startTimeout?: Time
     /** From the order to go to SIGKILL; workers are told a tenth less. Default: `"30s"`. */

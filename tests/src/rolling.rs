@@ -16,6 +16,10 @@ pub enum Workers {
     Express,
     /// The axum service with the Rust SDK.
     Axum,
+    /// The example in Python, which speaks the protocol by hand.
+    Python,
+    /// The axum service without `resume`: the negative control for masters that die.
+    Forgetful,
     /// The Express example, ended by `server.close()`: a negative control.
     NaiveExpress,
     /// The axum service, ended by hyper's graceful shutdown: a negative control.
@@ -34,6 +38,8 @@ impl Workers {
             Workers::Express => node("examples/express/app.js"),
             Workers::NaiveExpress => node("tests/workers/naive.js"),
             Workers::Axum => Start::new(binary("http-worker")),
+            Workers::Python => Start::new("python3").arg(repository("examples/python/worker.py")),
+            Workers::Forgetful => Start::new(binary("http-worker")).arg("--no-resume"),
             Workers::NaiveAxum => Start::new(binary("http-worker")).arg("--graceful").arg("hyper"),
         }
     }

@@ -9,7 +9,10 @@ use dutch_master_tests::load::{Failure, Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::SIGKILL;
 
-const KILLS: usize = 10;
+/// `CRASH_KILLS` in the environment: more of them.
+fn kills() -> usize {
+    std::env::var("CRASH_KILLS").ok().and_then(|value| value.parse().ok()).unwrap_or(10)
+}
 
 /// Connections that a killed worker had accepted and not ended. It wrote both numbers down, the first before the fact and the second after it.
 fn unfinished(counts: &Path, pid: i32) -> u64 {
@@ -24,8 +27,8 @@ fn assert_only_accepted_ones_fail(mode: Mode, think_ms: u64) {
     let counts = tempfile::TempDir::new().expect("a temporary folder can be made");
     let master = Workers::NaiveAxum.start().env("HTTP_WORKER_COUNTS", counts.path()).option("--settle-time", "0s").ready();
     let load = Load::start(Plan { mode, clients: 20, think_ms: 0..=think_ms, ..Plan::new(master.address()) });
-    let mut accepted = 0;
-    for _ in 0..KILLS {
+    let (kills, mut accepted) = (kills(), 0);
+    for _ in 0..kills {
         load.await_ok(50);
         let killed = master.status().pids()[0];
         send(killed, SIGKILL);
@@ -35,11 +38,11 @@ fn assert_only_accepted_ones_fail(mode: Mode, think_ms: u64) {
     }
     load.await_ok(50);
     let report = load.stop();
-    println!("{mode:?}: {KILLS} workers killed, which had accepted {accepted} connections that were open: {report}");
+    println!("{mode:?}: {kills} workers killed, which had accepted {accepted} connections that were open: {report}");
     assert!(report.failures() <= accepted, "{accepted} had been accepted, but {} failed: {report}", report.failures());
     assert_eq!(report.count(Failure::Reset) + report.count(Failure::Eof), report.failures(), "nobody is refused or waits in vain: {report}");
     assert_eq!(master.status().pids().len(), 2);
-    assert_eq!(master.log().count("Worker listening"), 2 + KILLS, "each is replaced once:\n{}", master.log());
+    assert_eq!(master.log().count("Worker listening"), 2 + kills, "each is replaced once:\n{}", master.log());
 }
 
 #[test]

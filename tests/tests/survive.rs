@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dutch_master_protocol::control::Phase;
-use dutch_master_tests::harness::{Master, PATIENCE, Running, Start, Status, exclusive, get, is_alive, send};
-use dutch_master_tests::load::{Load, Mode, Plan};
+use dutch_master_tests::harness::{Client, Master, PATIENCE, Running, Start, Status, exclusive, get, is_alive, send};
+use dutch_master_tests::load::{Failure, Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::SIGKILL;
 
@@ -78,6 +78,55 @@ fn killing_the_master_fails_no_request_on_new_connections() {
     assert_nothing_fails(Workers::Axum, Mode::PerRequest);
 }
 
+#[test]
+fn killing_the_master_fails_no_request_to_node_on_connections_that_stay() {
+    assert_nothing_fails(Workers::Express, Mode::KeepAlive);
+}
+
+#[test]
+fn killing_the_master_fails_no_request_to_node_on_new_connections() {
+    assert_nothing_fails(Workers::Express, Mode::PerRequest);
+}
+
+#[test]
+fn killing_the_master_fails_no_request_to_a_worker_that_speaks_the_protocol_by_hand() {
+    assert_nothing_fails(Workers::Python, Mode::KeepAlive);
+}
+
+/// The control: what the promise is worth. They are replaced by SIGTERM, since nothing else reaches them, and have no say in it.
+#[test]
+fn workers_that_do_not_come_back_lose_what_they_had_accepted_when_they_are_replaced() {
+    let _alone = exclusive();
+    let mut master = Workers::Forgetful.start().ready();
+    let load = load(&master, Mode::KeepAlive);
+    load.await_ok(OK_BETWEEN);
+    master.kill();
+    load.await_ok(OK_BETWEEN);
+    assert_eq!(load.so_far().failures(), 0, "the death itself costs nothing");
+    master.start_again();
+    eventually(&master, "they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
+    load.await_ok(OK_BETWEEN);
+    let report = load.stop();
+    println!("without resume: {report}");
+    assert!(report.failures() > 0, "the control fails nothing: {report}");
+    assert_eq!(report.count(Failure::Reset) + report.count(Failure::Eof), report.failures(), "{report}");
+    master.stop();
+}
+
+#[test]
+fn what_an_app_says_while_there_is_no_master_is_heard_by_the_next_one() {
+    let mut master = Workers::Express.start().option("-n", "1").option("--settle-time", "0s").ready();
+    let address = master.address();
+    master.kill();
+    let mut client = Client::connect(address);
+    client.ask("/crash"); // It answers, and asks to be replaced.
+    assert!(client.response().starts_with("HTTP/1.1 500"));
+    master.start_again();
+    let _adopted = master.await_log("Cluster adopted");
+    eventually(&master, "it is replaced as it asked", |status| status.workers.len() == 1 && status.running().any(|worker| worker.id == 2));
+    master.stop();
+}
+
 /// Where the log says this, a rolling restart is in the middle of something.
 const MOMENTS: [&str; 6] =
     ["Worker spawned", "Worker connected", "Worker listening", "Replacement worker available - disconnecting", "Worker disconnected", "Worker exited"];
@@ -116,12 +165,13 @@ fn chance(n: u64) -> u64 {
 }
 
 /// `SURVIVE_KILLS` and `SURVIVE_SEED` in the environment: more of them, others.
-#[test]
-fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whole_in_the_end() {
+#[track_caller]
+fn assert_any_moment_will_do(workers: Workers, kills: u64) {
     let _alone = exclusive();
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let (kills, seed) = (number("SURVIVE_KILLS").unwrap_or(12), number("SURVIVE_SEED").unwrap_or(1));
-    let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
+    let (kills, seed) = (number("SURVIVE_KILLS").unwrap_or(kills), number("SURVIVE_SEED").unwrap_or(1));
+    let mut master = workers.start().option("--settle-time", "0s").ready();
+    let descriptors = master.usage_at_rest().descriptors;
     let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
     for kill in 0..kills {
         // Half of the time something is going on.
@@ -142,9 +192,25 @@ fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whol
     eventually(&master, "the pool is whole and nothing else is left", |status| status.running().count() == 2 && status.workers.len() == 2);
     keep_alive.await_ok(OK_BETWEEN);
     let (kept, new) = (keep_alive.stop(), per_request.stop());
-    println!("{kills} kills, seed {seed}: {kept}\n{new}");
+    println!("{workers:?}, {kills} kills, seed {seed}: {kept}\n{new}");
     assert_eq!(kept.failures() + new.failures(), 0, "seed {seed}: {kept}\n{new}\n{}", master.log());
+    assert_eq!(master.usage_at_rest().descriptors, descriptors, "{}", master.log());
     master.stop();
+}
+
+#[test]
+fn at_whatever_moment_the_master_is_killed_no_request_fails_and_the_pool_is_whole_in_the_end() {
+    assert_any_moment_will_do(Workers::Axum, 12);
+}
+
+#[test]
+fn at_whatever_moment_the_master_is_killed_no_request_to_node_fails() {
+    assert_any_moment_will_do(Workers::Express, 6);
+}
+
+#[test]
+fn at_whatever_moment_the_master_is_killed_no_request_to_a_worker_that_speaks_the_protocol_by_hand_fails() {
+    assert_any_moment_will_do(Workers::Python, 6);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn read(path: &str) -> String {
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the project").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() && !matches!(name.to_str(), Some("target" | "node_modules" | ".git")) {
+        if path.is_dir() && !matches!(name.to_str(), Some("target" | "node_modules" | ".git" | ".next")) {
             files(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs" || ending == "js") {
             found.push(path);

@@ -349,3 +349,32 @@ fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
     assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
     master.stop();
 }
+
+/// Where the old program or the new one may die in an upgrade.
+#[test]
+#[cfg(debug_assertions)] // a release build has no such places
+fn wherever_in_an_upgrade_the_master_dies_no_request_fails_and_the_next_one_goes_on() {
+    let _alone = exclusive();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let armed = folder.path().join("failpoint");
+    let mut master = Workers::Axum.start().env("DUTCH_MASTER_FAILPOINT", &armed).option("--settle-time", "0s").ready();
+    let (before, loads) = (workers(&master), [load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest)]);
+    for place in ["BeforeExec", "AfterExec", "Upgraded"] {
+        loads.iter().for_each(|load| load.await_ok(OK_BETWEEN));
+        fs::write(&armed, place).expect("a file can be written");
+        let cut = master.begin(["upgrade"]);
+        master.await_death();
+        assert_eq!(cut.finish().code, Some(1), "{place}");
+        fs::remove_file(&armed).expect("a file can be removed");
+        loads.iter().for_each(|load| load.await_ok(OK_BETWEEN));
+        master.start_again();
+        let _adopted = master.await_log("Cluster adopted");
+        assert_eq!(workers(&master), before, "{place}:\n{}", master.log());
+    }
+    upgrade(&master);
+    for load in loads {
+        let report = load.stop();
+        assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    }
+    master.stop();
+}

@@ -47,8 +47,9 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   dutch-master check                                 the dutch-master.toml in this directory
   dutch-master check -c /etc/shop.toml --print       what `start -c /etc/shop.toml` would take, and from where
+  dutch-master check -c /etc/shop.toml --unit /etc/systemd/system/shop.service
 
-Exit status: 0 it can be started; 1 it cannot, and each fault is a line on standard error; 2 wrong usage.";
+Exit status: 0 it can be started, warnings or not; 1 it cannot, and each fault is a line on standard error; 2 wrong usage.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -262,6 +263,9 @@ pub(super) struct Check {
     /// Show every option as `start` would take it, and where it comes from.
     #[arg(long)]
     pub(super) print: bool,
+    /// Warn where a systemd unit (with its FILE.d) breaks what is promised with these options.
+    #[arg(long, value_name = "FILE")]
+    pub(super) unit: Option<PathBuf>,
     #[command(flatten)]
     pub(super) service: Service,
 }

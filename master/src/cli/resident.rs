@@ -1,4 +1,4 @@
-//! Gives back the memory of what only the start needed: reading arguments and the configuration touches more of this program's code than all that a master does later.
+//! Gives back the memory of code that ran and is not needed while nothing happens: the start, a restart, a question. What an idle master needs is a page or two.
 
 use std::ffi::{c_int, c_void};
 
@@ -7,7 +7,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 /// Unmaps the pages of this program's code and constants. Those that are needed again come back from the page cache, at the cost of a fault each.
 #[allow(unsafe_code)]
-pub(super) fn give_back_the_start() {
+pub(super) fn give_back_what_is_not_needed() {
     let Some(mut page) = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).filter(|size| size.is_power_of_two()) else {
         return;
     };
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn code_that_is_not_needed_any_more_leaves_memory_and_comes_back_when_it_is() {
         let before = resident_code();
-        give_back_the_start();
+        give_back_what_is_not_needed();
         let after = resident_code();
         assert!(after < before, "{before} KiB, then {after} KiB");
         assert_eq!(crate::cli::values::duration("1m30s").unwrap().as_secs(), 90);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn};
+use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn, ResourceLimit};
 use serde::{Deserialize, Serialize};
 
 use super::metrics;
+use super::rights;
 use super::values::{self, Limit};
 
 /// What one place gives; `None` is what it does not speak of.
@@ -33,6 +34,25 @@ pub(super) struct Settings {
     /// Run by `sh -c` before every start of a worker; a failure is a failed start.
     #[arg(long, value_name = "COMMAND")]
     pub(super) before_fork: Option<String>,
+
+    /// The user that workers run as, by name or number; takes root [default: the master's own]
+    #[arg(long, value_name = "USER", value_parser = rights::account, help_heading = "Rights of the workers")]
+    pub(super) user: Option<String>,
+    /// Their group [default: the user's]
+    #[arg(long, value_name = "GROUP", value_parser = rights::account, help_heading = "Rights of the workers")]
+    pub(super) group: Option<String>,
+    /// Their supplementary groups, separated by commas; `--groups=`: none [default: those of the user]
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Rights of the workers")]
+    pub(super) groups: Option<Vec<String>>,
+    /// Permissions that files which workers make do not get, such as 027 [default: the master's own mask]
+    #[arg(long, value_name = "MASK", value_parser = rights::mode, help_heading = "Rights of the workers")]
+    pub(super) umask: Option<u32>,
+    /// A limit of the system, such as nofile=65536 or core=0:unlimited. Repeatable.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = rights::limit, help_heading = "Rights of the workers")]
+    pub(super) limit: Option<Vec<ResourceLimit>>,
+    /// Nothing that a worker runs gains privileges, by sudo for instance [default: true with --user]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Rights of the workers")]
+    pub(super) no_new_privs: Option<bool>,
 
     /// From its start to `listening`; a worker that takes longer is killed [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration, help_heading = "Restarting")]
@@ -162,7 +182,7 @@ macro_rules! one_place_wins {
 }
 
 one_place_wins! {
-    worker, num_workers, listen, dir, before_fork, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, adapt, restart_signal,
+    worker, num_workers, listen, dir, before_fork, user, group, groups, umask, limit, no_new_privs, start_timeout, kill_timeout, settle_time, orphan_timeout, surge, restart_attempts, max_lifetime, max_memory, max_requests, heartbeat, keep_trying, ready_on, adapt, restart_signal,
     name, socket, pid_file, metrics, log_format, log_level, log_file, node_args, node_sdk,
 }
 
@@ -185,6 +205,12 @@ impl Settings {
             dir: self.dir,
             env: self.env.unwrap_or(defaults.env),
             before_fork: self.before_fork,
+            user: self.user,
+            group: self.group,
+            groups: self.groups.map(|groups| groups.into_iter().filter(|group| !group.is_empty()).collect()),
+            umask: self.umask,
+            limit: self.limit.unwrap_or(defaults.limit),
+            no_new_privs: self.no_new_privs,
             restart_signal: self.restart_signal.unwrap_or(defaults.restart_signal),
             start_timeout: self.start_timeout.unwrap_or(defaults.start_timeout),
             kill_timeout: self.kill_timeout.unwrap_or(defaults.kill_timeout),

@@ -28,6 +28,8 @@ pub(super) struct Signals {
     hang_up: Option<Signal>,
     /// None when it is the restart signal.
     reopen: Option<Signal>,
+    /// None but for the first process of a PID namespace, which has to reap orphans.
+    child_ended: Option<Signal>,
     had_terminal: bool,
 }
 
@@ -46,6 +48,7 @@ impl Signals {
             restart_name: restart_name.into(),
             hang_up: if own_hang_up { Some(signal(SignalKind::hangup())?) } else { None },
             reopen: if restart_name == REOPEN_SIGNAL { None } else { Some(signal(SignalKind::user_defined1())?) },
+            child_ended: if std::process::id() == 1 { Some(signal(SignalKind::child())?) } else { None },
             had_terminal: has_terminal(),
         })
     }
@@ -72,6 +75,7 @@ impl Signals {
                 false => Request::Reload { signal: Some("SIGHUP".into()) },
             },
             _ = optional(&mut self.reopen) => return None,
+            _ = optional(&mut self.child_ended) => Request::ReapOrphans,
             _ = self.restart.recv() => Request::Restart { signal: Some(self.restart_name.clone()) },
             _ = self.more.recv() => Request::Scale { change: SizeChange::By(1) },
             _ = self.fewer.recv() => Request::Scale { change: SizeChange::By(-1) },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dutch_master::{Chain, Inheritance, Master, let_signals_come};
+use dutch_master::{Callbacks, Chain, Inheritance, Master, ServiceManager, let_signals_come};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -14,6 +14,7 @@ use super::print::{note, say};
 use super::resident;
 use super::settings::Log;
 use super::signals::Signals;
+use super::unit;
 use super::upgrade;
 
 /// Requests by signal that wait to be handled: far more than the loop ever lets wait, and the kernel merges what is beyond.
@@ -52,17 +53,19 @@ pub(super) async fn run(command: Start) -> u8 {
         let_signals_come();
     }
     let prepared = match inheritance {
-        Some(inheritance) => Master::succeed(inheritance).or_else(|reason| {
+        Some(inheritance) => Master::succeed(inheritance, service_manager()).or_else(|reason| {
             error!(%reason, "Upgrade failed, going on as after the death of a master");
-            Master::prepare(options)
+            Master::prepare_under(service_manager(), options, Callbacks::default())
         }),
-        None => Master::prepare(options),
+        None => Master::prepare_under(service_manager(), options, Callbacks::default()),
     };
     let master = match prepared {
-        Ok(master) => master.with_upgrade(upgrade::invocation(&log)).with_reload(move || source.read_again(&log)),
+        Ok(master) => {
+            let invocation = upgrade::invocation(&log);
+            master.with_upgrade(invocation).with_reload(move || source.read_again(&log)).with_rest(resident::give_back_what_is_not_needed)
+        }
         Err(error) => return refuse(&logger, &[Chain(&error).to_string()]),
     };
-    resident::give_back_the_start();
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
     let code = tokio::select! {
         code = master.run(requests) => code,
@@ -74,6 +77,13 @@ pub(super) async fn run(command: Start) -> u8 {
         note(&format!("dutch-master: ended with exit code {code}; the log file says why"));
     }
     code
+}
+
+/// What systemd gave to this process, if it was systemd that started it.
+#[allow(unsafe_code)]
+fn service_manager() -> ServiceManager {
+    // SAFETY: this program has one thread, and what is asked for here for the first time was opened before it started.
+    unsafe { ServiceManager::from_env() }
 }
 
 /// `None`: the log file cannot be had, and that was told.
@@ -118,6 +128,15 @@ pub(super) fn check(command: Check) -> u8 {
     if let Err(line) = log_file.and_then(|()| Master::check(&configuration.options).map_err(|error| Chain(&error).to_string())) {
         note(&format!("dutch-master: {line}"));
         return exit::FAILED;
+    }
+    if let Some(unit) = &command.unit {
+        match unit::warnings(unit, &configuration.options) {
+            Ok(warnings) => warnings.iter().for_each(|warning| note(&format!("warning: {}: {warning}", unit.display()))),
+            Err(error) => {
+                note(&format!("dutch-master: cannot read {}: {error}", unit.display()));
+                return exit::FAILED;
+            }
+        }
     }
     if !command.print {
         say("The configuration is right.");

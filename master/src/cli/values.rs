@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dutch_master::core::{SIZE_MAX, SizeChange, Surge};
-use dutch_master::options::{ListenSpec, NumWorkers};
+use dutch_master::options::{ListenSpec, NumWorkers, SocketAccess};
 use dutch_master_protocol::limits::{INTEGER_MAX, PATH_MAX};
 use dutch_master_protocol::message::Address;
+
+use super::rights;
 
 /// What a relative path on the command line is seen from.
 const HERE: &str = "";
@@ -207,10 +209,16 @@ pub(super) fn listen_from(base: &Path, text: &str) -> Result<ListenSpec, String>
             if !before.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 return Err(format!("`{before}` is no name: one begins with a letter"));
             }
-            Ok(ListenSpec { name: Some(name(before)?), address: self::address(base, address)? })
+            Ok(ListenSpec { name: Some(name(before)?), ..unnamed(base, address)? })
         }
-        _ => Ok(ListenSpec { name: None, address: self::address(base, text)? }),
+        _ => unnamed(base, text),
     }
+}
+
+fn unnamed(base: &Path, text: &str) -> Result<ListenSpec, String> {
+    // Only a Unix socket has a file.
+    let (text, access) = if text.starts_with("unix:") { rights::access(text)? } else { (text, SocketAccess::default()) };
+    Ok(ListenSpec { name: None, address: address(base, text)?, access })
 }
 
 /// `8000`, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`.
@@ -319,12 +327,12 @@ mod tests {
     #[test]
     fn listeners_are_given_by_port_address_or_path() {
         let tcp = |host: &str, port| Address::tcp(Some(host.parse().unwrap()), port);
-        assert_eq!(listen("8000").unwrap(), ListenSpec { name: None, address: Address::tcp(None, 8000) });
+        assert_eq!(listen("8000").unwrap(), ListenSpec::new(None, Address::tcp(None, 8000)));
         assert_eq!(listen("127.0.0.1:8000").unwrap().address, tcp("127.0.0.1", 8000));
         assert_eq!(listen("[::1]:8000").unwrap().address, tcp("::1", 8000));
-        assert_eq!(listen("web=0.0.0.0:0").unwrap(), ListenSpec { name: Some("web".into()), address: tcp("0.0.0.0", 0) });
-        assert_eq!(listen("unix:/run/a=b.sock").unwrap(), ListenSpec { name: None, address: Address::unix("/run/a=b.sock") });
-        assert_eq!(listen("admin=unix:/run/a.sock").unwrap(), ListenSpec { name: Some("admin".into()), address: Address::unix("/run/a.sock") });
+        assert_eq!(listen("web=0.0.0.0:0").unwrap(), ListenSpec::new(Some("web".into()), tcp("0.0.0.0", 0)));
+        assert_eq!(listen("unix:/run/a=b.sock").unwrap(), ListenSpec::new(None, Address::unix("/run/a=b.sock")));
+        assert_eq!(listen("admin=unix:/run/a.sock").unwrap(), ListenSpec::new(Some("admin".into()), Address::unix("/run/a.sock")));
     }
 
     #[test]

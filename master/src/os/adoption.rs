@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::event_loop::EventLoop;
+use super::failpoint::{self, Place};
 use super::listeners::OutOfReach;
 use super::orders::in_full;
 use super::port_holder;
@@ -68,7 +69,10 @@ impl EventLoop {
             // One without a number may have been spawned or not.
             let Some((pid, began)) = worker.pid.zip(worker.began) else { continue };
             match Process::adopt(pid, began) {
-                Some(process) => worker.lives(process),
+                Some(process) => {
+                    worker.lives(process);
+                    failpoint::reached(Place::WorkerAdopted);
+                }
                 None => {
                     worker.stage = Stage::Gone;
                     gone.push(id);
@@ -129,6 +133,7 @@ impl EventLoop {
     pub(super) fn returned(&mut self, worker: WorkerId, Returned { key, fd }: Returned) {
         match self.listeners.take_back(&key, fd) {
             Ok(()) => {
+                failpoint::reached(Place::ListenerBack);
                 debug!(workerId = worker, listener = key, "Listener came back");
                 self.answer_waiting();
             }

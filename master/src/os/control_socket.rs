@@ -1,23 +1,24 @@
 //! The socket that workers and control clients connect to, and what makes it this master's alone: the lock on its name.
 
-use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use dutch_master_protocol::limits::PATH_MAX;
 use nix::sys::socket::{Backlog, SockFlag, accept4, listen};
+use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::account::{Account, AccountError};
 use super::descriptors::{Inherited, Kept};
 use super::lock::{self, Lock, LockError};
 use super::readiness::{clear_if_empty, register};
 use super::remedy::remedy;
 use super::runtime_dir::{self, RuntimeDirError};
+use super::socket_access::FileAccess;
 use super::socket_file::SocketFile;
 
 /// Why a master cannot have its control socket.
@@ -35,6 +36,9 @@ pub enum ControlSocketError {
         /// The path.
         path: PathBuf,
     },
+    /// Workers would not reach it.
+    #[error("{0}; `--socket /run/NAME.sock` is such a place")]
+    Unreachable(#[from] AccountError),
     /// It cannot be bound.
     #[error("cannot listen on the control socket {}: {source}{}", path.display(), remedy(source))]
     Bind {
@@ -53,6 +57,8 @@ pub(super) struct ControlSocket {
     file: SocketFile,
     /// Taken when the loop begins to accept.
     listener: Option<OwnedFd>,
+    /// Who may connect: us alone, or workers of another user as well.
+    access: FileAccess,
     /// Where its master writes down what the next one needs.
     state: PathBuf,
     /// Declared last: given up when the file has gone.
@@ -65,21 +71,23 @@ pub(super) struct Handed {
     path: PathBuf,
     inode: (u64, u64),
     listener: RawFd,
+    access: FileAccess,
     state: PathBuf,
     locks: Vec<lock::Handed>,
 }
 
 impl ControlSocket {
     pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<ControlSocket> {
-        let Handed { path, inode, listener, state, locks } = handed;
+        let Handed { path, inode, listener, access, state, locks } = handed;
         let listener = Some(inherited.take(listener)?);
         let locks = locks.into_iter().map(|lock| Lock::handed(lock, inherited)).collect::<io::Result<_>>()?;
-        Ok(ControlSocket { file: SocketFile::handed(&path, inode), path, listener, state, locks })
+        Ok(ControlSocket { file: SocketFile::handed(&path, inode), path, listener, access, state, locks })
     }
 
     /// Takes the name, sweeps what dead masters left, and listens.
-    pub(super) fn claim(name: &str, elsewhere: Option<&Path>) -> Result<ControlSocket, ControlSocketError> {
-        let directory = runtime_dir::prepare()?;
+    pub(super) fn claim(name: &str, elsewhere: Option<&Path>, account: Option<&Account>) -> Result<ControlSocket, ControlSocketError> {
+        let workers = account.filter(|account| account.is_another_user());
+        let directory = runtime_dir::prepare(workers.is_some())?;
         runtime_dir::sweep(&directory);
         let path = elsewhere.map_or_else(|| directory.join(format!("{name}.sock")), |path| std::path::absolute(path).unwrap_or_else(|_| path.into()));
         if path.as_os_str().len() > PATH_MAX {
@@ -91,8 +99,16 @@ impl ControlSocket {
             beside.push(".lock");
             locks.push(Lock::take(Path::new(&beside), &path)?);
         }
-        let (listener, file) = bind(&path)?;
-        Ok(ControlSocket { path, file, listener: Some(listener), state: directory.join(format!("{name}.state")), locks })
+        let access = match workers {
+            None => FileAccess { mode: Some(0o600), ..FileAccess::default() },
+            // The kernel says who it is that connects; the group only keeps most others from trying.
+            Some(account) => FileAccess { mode: Some(0o660), owner: None, group: Some(account.gid) },
+        };
+        let (listener, file) = bind(&path, access)?;
+        if let Some(account) = workers {
+            account.must("connect to the control socket", AccessFlags::W_OK, &path).inspect_err(|_| file.remove())?;
+        }
+        Ok(ControlSocket { path, file, access, listener: Some(listener), state: directory.join(format!("{name}.state")), locks })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -110,10 +126,9 @@ impl ControlSocket {
     }
 }
 
-fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
+fn bind(path: &Path, access: FileAccess) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
     let bound = SocketFile::bind(path, |socket, path| {
-        // Nobody can connect before it listens, so the mode comes in time.
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        access.set(path)?;
         Ok(listen(socket, Backlog::MAXCONN)?)
     });
     bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source })
@@ -177,11 +192,12 @@ impl ControlAcceptor {
     }
 
     pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
-        let ControlSocket { path, file, state, locks, .. } = &self.socket;
+        let ControlSocket { path, file, access, state, locks, .. } = &self.socket;
         Handed {
             path: path.clone(),
             inode: file.inode(),
             listener: kept.keep(self.acceptor.listener.get_ref().as_fd()),
+            access: *access,
             state: state.clone(),
             locks: locks.iter().map(|lock| lock.hand_over(kept)).collect(),
         }
@@ -189,10 +205,10 @@ impl ControlAcceptor {
 
     /// Makes the socket again at its path, where it was removed, and its lock.
     pub(super) fn restore(&mut self) -> Result<(), ControlSocketError> {
-        runtime_dir::prepare()?;
-        let ControlSocket { path, locks, .. } = &mut self.socket;
+        let ControlSocket { path, locks, access, .. } = &mut self.socket;
+        runtime_dir::prepare(access.group.is_some())?;
         locks.iter_mut().try_for_each(|lock| lock.renew(path))?;
-        let (listener, file) = bind(path)?;
+        let (listener, file) = bind(path, *access)?;
         self.acceptor = Acceptor::new(listener).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
         self.socket.file = file;
         Ok(())

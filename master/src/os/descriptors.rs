@@ -64,6 +64,12 @@ impl Inherited {
         Ok(inherited)
     }
 
+    /// These, as if they had been claimed by their numbers.
+    #[cfg(test)]
+    pub(super) fn of(open: BTreeMap<RawFd, OwnedFd>) -> Inherited {
+        Inherited { open, shared: BTreeMap::new() }
+    }
+
     /// One that is used in one place.
     pub(super) fn take(&mut self, number: RawFd) -> io::Result<OwnedFd> {
         self.open.remove(&number).ok_or_else(|| missing(number))
@@ -101,7 +107,9 @@ mod tests {
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let fds = [null(), null(), writer.into()];
         let mut kept = Kept::default();
-        fds.iter().for_each(|fd| drop(kept.keep(fd.as_fd())));
+        for fd in &fds {
+            kept.keep(fd.as_fd());
+        }
         kept.survive_exec(true).unwrap();
         assert!(fds.iter().all(|fd| !closes_on_exec(fd)));
         kept.survive_exec(false).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::account::AccountError;
 use super::control_socket::ControlSocketError;
 use super::listeners::ListenError;
 use super::metrics::MetricsError;
@@ -14,6 +15,9 @@ pub enum StartError {
     /// The worker cannot be run.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// The workers cannot be that user's.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// An address cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),

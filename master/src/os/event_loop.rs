@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::account::Account;
 use super::adoption::Adoption;
 use super::callbacks::{Callbacks, Evaluation, Surroundings};
 use super::clock;
@@ -26,8 +27,10 @@ use super::listeners::Listeners;
 use super::metrics::{self, Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
+use super::systemd::Telling;
 use super::upgrade::Upgrades;
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
@@ -36,6 +39,9 @@ use crate::options::Options;
 
 /// How long no connection is accepted after the system refused to make one, in milliseconds: it lacks descriptors or memory, and asking again at once would only burn time.
 const ACCEPT_PAUSE_MS: u64 = 1_000;
+
+/// How long after a failure the state is tried to be written again although nothing has changed, in milliseconds: a disk that was full is not for ever.
+const WRITE_AGAIN_MS: u64 = 1_000;
 
 /// Most reads of one connection in a sweep: enough for all that a socket can hold, and an end for a peer that writes as fast as it is read.
 pub(super) const SWEEP_READS_MAX: usize = 32;
@@ -46,6 +52,8 @@ pub(super) struct EventLoop {
     /// As they were read last.
     pub(super) options: Arc<Options>,
     pub(super) read_again: Option<ReadAgain>,
+    /// Whose the workers are, if not the master's.
+    pub(super) account: Option<Account>,
     pub(super) name: String,
     /// Where the master was started, links and all.
     pub(super) here: PathBuf,
@@ -78,11 +86,15 @@ pub(super) struct EventLoop {
     pub(super) accept_again_at: Option<Time>,
     pub(super) look_at_memory_at: Option<Time>,
     pub(super) adoption: Adoption,
+    pub(super) telling: Telling,
     /// Workers that were ordered and have not been started.
     pub(super) launches: Vec<WorkerId>,
     pub(super) state: StateFile,
     /// What the next master would have to know has changed since it was written.
     pub(super) is_unwritten: bool,
+    pub(super) rest: Rest,
+    /// It could not be written, and is tried again then.
+    pub(super) write_again_at: Option<Time>,
     pub(super) exit_code: Option<u8>,
 }
 
@@ -109,6 +121,7 @@ impl EventLoop {
         self.draw_jitter();
         self.note(Event::StartRequested);
         self.decide();
+        self.tell_manager();
         loop {
             if let Some(code) = self.exit_code {
                 return code;
@@ -122,6 +135,7 @@ impl EventLoop {
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
+                self.tell_manager();
                 if self.exit_code.is_some() {
                     break;
                 }
@@ -133,26 +147,39 @@ impl EventLoop {
                 self.decide();
                 self.expire();
                 self.decide();
+                self.tell_manager();
             }
         }
     }
 
     /// Keeps a fact for the core.
     pub(super) fn note(&mut self, fact: Event) {
-        self.is_unwritten |= !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. });
+        if !matches!(fact, Event::WorkerSaid { said: Said::Heartbeat, .. }) {
+            self.is_unwritten = true;
+            self.rest.put_off();
+        }
         self.facts.push_back(fact);
     }
 
-    /// Writes down what a successor needs. A failure never stops the master: the next change tries again.
+    /// Writes down what a successor needs. A failure never stops the master: it is tried again with the next change, and after a while.
     pub(super) fn write_state(&mut self) {
         if !std::mem::take(&mut self.is_unwritten) {
             return;
         }
+        let failed_before = self.write_again_at.take().is_some();
         let mut file = std::mem::take(&mut self.state);
-        if let Err(error) = file.write(&self.current()) {
-            warn!(reason = %error, "State cannot be written, workers would not outlive this master");
-        }
+        let written = file.write(&self.current());
         self.state = file;
+        match written {
+            Ok(()) if failed_before => info!("State is written again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.write_again_at = Some(clock::now().after(WRITE_AGAIN_MS));
+                if !failed_before {
+                    warn!(reason = %error, "State cannot be written, workers would not outlive this master");
+                }
+            }
+        }
     }
 
     /// What a successor needs.
@@ -209,7 +236,11 @@ impl EventLoop {
             if timer.as_mut().poll(cx).is_ready() {
                 ready.push(Ready::Time);
             }
-            if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+            if !ready.is_empty() {
+                return Poll::Ready(ready);
+            }
+            self.rest.before_sleep();
+            Poll::Pending
         }))
         .await
     }
@@ -253,8 +284,11 @@ impl EventLoop {
             Ready::HookEnded => self.hook_ended(),
             Ready::PreflightEnded => self.preflight_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
-            // One that has gone wants nothing any more.
-            Ready::MetricsAsked(asker) => drop(asker.send(self.metrics())),
+            Ready::MetricsAsked(asker) => {
+                self.rest.put_off();
+                // One that has gone wants nothing any more.
+                let _ = asker.send(self.metrics());
+            }
             Ready::Evaluated => self.evaluation_ended(),
             Ready::Time => {}
         }
@@ -265,15 +299,16 @@ impl EventLoop {
         let core = self.pool.poll_deadline().map(|(at, _)| at);
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
         let own = [
-            self.upgrades.deadline(),
             self.hooks.deadline(),
+            self.upgrades.deadline(),
             self.evaluation.deadline(),
-            self.accept_again_at,
-            self.look_at_memory_at,
             self.upkeep_deadline(),
             self.adoption.deadline(),
+            self.rest.deadline(),
+            self.telling.deadline(),
         ];
-        [core, hello].into_iter().chain(own).flatten().min()
+        let again = [self.accept_again_at, self.look_at_memory_at, self.write_again_at];
+        [core, hello].into_iter().chain(own).chain(again).flatten().min()
     }
 
     /// Handles everything that has come, whether the runtime has noticed it or not.
@@ -296,11 +331,14 @@ impl EventLoop {
     fn expire(&mut self) {
         let now = clock::now();
         self.accept_again_at = self.accept_again_at.filter(|at| *at > now);
+        self.is_unwritten |= self.write_again_at.is_some_and(|at| at <= now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
         self.preflight_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
+        self.rest.expired(now);
+        self.telling.expired(now);
         if self.upkeep_deadline().is_some_and(|at| at <= now) {
             self.check_sockets();
         }

@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::connection::{ConnectionId, End, Role};
 use super::event_loop::{EventLoop, SWEEP_READS_MAX};
+use super::failpoint::{self, Place};
 use super::hearing::refused;
 use super::report::about;
 use super::workers::Stage;
@@ -33,6 +34,9 @@ impl EventLoop {
     }
 
     fn greet_client(&mut self, id: ConnectionId) -> Result<(), End> {
+        if !self.connection(id)?.peer.may_command() {
+            return Err(refused(codes::FORBIDDEN, "only root and the master's own user may give it orders"));
+        }
         let clients = self.connections_that(|connection| connection.role == Role::Control);
         if clients.len() >= CLIENTS_MAX {
             let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
@@ -133,6 +137,7 @@ impl EventLoop {
             (ResumeState::Draining, Some(State::Starting { .. } | State::Running { .. } | State::Lost)) => Some(Said::Leaving),
             (ResumeState::Starting | ResumeState::Running | ResumeState::Draining, _) => None,
         };
+        failpoint::reached(Place::WorkerBack);
         about!(info, self, worker, "Worker came back");
         said.into_iter().for_each(|said| self.note(Event::WorkerSaid { worker, said }));
     }

@@ -20,6 +20,7 @@ use super::in_json;
 use super::listeners;
 use super::metrics;
 use super::spawn::Limit;
+use super::systemd::HandedTelling;
 use crate::core::Time;
 use crate::options::Options;
 
@@ -45,6 +46,7 @@ pub(super) struct Handover<S> {
     pub(super) hooks: hook::Handed,
     pub(super) adoption: Adoption,
     pub(super) metrics: Option<metrics::Handed>,
+    pub(super) telling: HandedTelling,
     pub(super) started_at: Time,
     pub(super) started_at_unix: f64,
     pub(super) accept_again_at: Option<Time>,
@@ -150,12 +152,13 @@ mod tests {
         // Nothing that was written is forgotten when it is written again: a key that lost its meaning would be.
         let again = serde_json::to_value(&handover.connections).unwrap();
         assert_eq!(again, fixture()["handover"]["connections"]);
-        for part in ["clients", "hooks", "adoption", "metrics", "listeners", "control_socket", "options", "limit"] {
+        for part in ["clients", "hooks", "adoption", "metrics", "telling", "listeners", "control_socket", "options", "limit"] {
             let again = match part {
                 "clients" => serde_json::to_value(&handover.clients),
                 "hooks" => serde_json::to_value(&handover.hooks),
                 "adoption" => serde_json::to_value(&handover.adoption),
                 "metrics" => serde_json::to_value(&handover.metrics),
+                "telling" => serde_json::to_value(&handover.telling),
                 "listeners" => serde_json::to_value(&handover.listeners),
                 "control_socket" => serde_json::to_value(&handover.control_socket),
                 "options" => serde_json::to_value(handover.options.as_ref()),

@@ -20,11 +20,12 @@ const STRANGERS_MAX: usize = 64;
 impl EventLoop {
     /// A connection came in.
     pub(super) fn accepted(&mut self, socket: OwnedFd) {
+        self.rest.put_off();
         let connection = match Connection::new(socket, clock::now().after(HELLO_TIMEOUT_MS)) {
             Ok(connection) => connection,
             Err(error) => return debug!(reason = %error, "Connection dropped"),
         };
-        let is_allowed = connection.peer.is_allowed();
+        let is_allowed = connection.peer.may_speak(self.account.as_ref().map(|account| account.uid));
         // The oldest makes room: whoever has something to say says it at once, and must not be kept out by those who say nothing.
         if is_allowed {
             self.make_room_for_a_stranger();

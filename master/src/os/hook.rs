@@ -112,6 +112,15 @@ impl Hooks {
         self.kill_if(|run| run.deadline <= now)
     }
 
+    /// The processes that are still to be reaped here.
+    pub(super) fn processes(&self) -> impl Iterator<Item = &Process> {
+        let running = self.running.iter().filter_map(|run| match &run.work {
+            Work::Command(process) => Some(process),
+            Work::Callback(_) => None,
+        });
+        running.chain(&self.killed)
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         self.running.as_ref().map(|run| run.deadline)
     }

@@ -15,6 +15,8 @@ use super::listening_socket::{ListeningSocket, Unfit};
 use super::missing::{Dead, Missing};
 use super::port_holder;
 use super::remedy::remedy;
+use super::socket_access::FileAccess;
+use super::systemd::{HandedSockets, Upheld};
 use super::upkeep::{Finding, Held};
 use super::watch::Watch;
 use crate::core::listeners::{BACKLOG, Key, LISTENERS_MAX, Registry, Resolution};
@@ -26,6 +28,13 @@ const NAME_MAX: usize = 128;
 
 /// How often it is looked up who has an address that workers ask for: it takes milliseconds, and a worker may ask again and again.
 const HOLDER_SEARCHES_MAX: u32 = 8;
+
+/// The first port that anybody may bind.
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// Why a worker that runs as another user does not get an address.
+const OUT_OF_BOUNDS: &str =
+    "workers run as another user than the master, which binds for them no port below 1024 and no Unix path that is not configured; `--listen` configures it";
 
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +51,19 @@ pub struct ListenError {
 pub(super) struct Listeners {
     registry: Registry,
     sockets: BTreeMap<Key, Held>,
+    /// Who may connect to configured Unix listeners, where that is configured.
+    access: BTreeMap<Key, FileAccess>,
     watch: Option<Watch>,
     names: Vec<String>,
     /// Those of a dead master that have not come back from its workers.
     missing: Missing,
     are_closed: bool,
+    /// Workers run as another user: what only root could bind is not bound for them.
+    lends_no_rights: bool,
+    /// What the service manager has handed over, and nobody has asked for yet.
+    handed: HandedSockets,
+    /// What it is to be told of those that it keeps; none where there is none.
+    upheld: Option<Vec<Upheld>>,
     /// How often it was looked up who has an address, since a worker served last.
     holder_searches: u32,
 }
@@ -72,11 +89,16 @@ impl Listeners {
         if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
+        let access = FileAccess::of(&spec.access).map_err(|error| ListenError::of(&spec.address, io::Error::other(error)))?;
         self.names.extend(spec.name.clone());
+        self.access.insert(self.registry.key_for_configured(spec.name.as_deref(), &spec.address), access);
         if self.missing.inherit_configured(&mut self.registry, spec) {
             return Ok(());
         }
-        let socket = ListeningSocket::bind(&spec.address, BACKLOG).map_err(|source| ListenError::of(&spec.address, source))?;
+        let socket = match self.handed_over_for(spec) {
+            Some(socket) => socket.with_access(access),
+            None => ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?,
+        };
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.hold(key, socket);
         Ok(())
@@ -100,22 +122,29 @@ impl Listeners {
             }
             Resolution::Held(key) => key,
             Resolution::Refused { code, message } => return refused(code, message),
-            Resolution::Bind { key, address, backlog } => match ListeningSocket::bind(&address, backlog) {
-                Ok(socket) => {
-                    self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
-                    self.hold(key.clone(), socket);
-                    key
+            Resolution::Bind { key, address, backlog } => {
+                let handed = self.handed.take(&key, None, &address);
+                if handed.is_none() && self.is_out_of_bounds(&address) {
+                    let message = format!("cannot listen on {}: {OUT_OF_BOUNDS}", in_words(&address));
+                    return refused("EACCES", message);
                 }
-                Err(error) => {
-                    let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    self.holder_searches = self.holder_searches.saturating_add(1);
-                    let message = match self.holder_searches {
-                        ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
-                        _ => format!("cannot listen on {}: {error}", in_words(&address)),
-                    };
-                    return refused(&format!("{name:?}"), message);
+                match handed.map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
+                    Ok(socket) => {
+                        self.registry.bound(worker, key.clone(), socket.address().clone(), request.data.clone());
+                        self.hold(key.clone(), socket);
+                        key
+                    }
+                    Err(error) => {
+                        let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                        self.holder_searches = self.holder_searches.saturating_add(1);
+                        let message = match self.holder_searches {
+                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                            _ => format!("cannot listen on {}: {error}", in_words(&address)),
+                        };
+                        return refused(&format!("{name:?}"), message);
+                    }
                 }
-            },
+            }
         };
         match (self.registry.get(&key), self.sockets.get(&key)) {
             (Some(entry), Some(held)) => {
@@ -125,6 +154,15 @@ impl Listeners {
             }
             _ => refused(codes::UNEXPECTED, format!("the master has lost its socket for {key}")),
         }
+    }
+
+    /// From now on the master binds for workers only what their own user could bind.
+    pub(super) fn lend_no_rights(&mut self, lends_none: bool) {
+        self.lends_no_rights = lends_none;
+    }
+
+    fn is_out_of_bounds(&self, address: &Address) -> bool {
+        self.lends_no_rights && (address.path.is_some() || address.port.is_some_and(|port| (1..FIRST_FREE_PORT).contains(&port)))
     }
 
     /// The worker closed its copy.
@@ -148,9 +186,11 @@ impl Listeners {
 
     /// A restart was completed: closes what nobody has wanted since.
     pub(super) fn restart_completed(&mut self) {
+        self.give_up_unclaimed();
         for key in self.registry.restart_completed() {
             self.missing.found(&key);
             if let Some(held) = self.sockets.remove(&key) {
+                self.uphold_no_more(&key, &held.socket);
                 self.watch.iter().for_each(|watch| watch.remove(&held.socket));
                 held.socket.close();
                 debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
@@ -162,7 +202,11 @@ impl Listeners {
     pub(super) fn close_all(&mut self) {
         self.are_closed = true;
         self.missing = Missing::default();
-        std::mem::take(&mut self.sockets).into_values().for_each(|held| held.socket.close());
+        for (key, held) in std::mem::take(&mut self.sockets) {
+            self.uphold_no_more(&key, &held.socket);
+            held.socket.close();
+        }
+        self.give_up_all_unclaimed();
     }
 
     /// From now on it is noticed when somebody breaks one.
@@ -175,17 +219,27 @@ impl Listeners {
         self.watch.as_ref()
     }
 
+    fn access_of(&self, key: &str) -> FileAccess {
+        self.access.get(key).copied().unwrap_or_default()
+    }
+
     fn hold(&mut self, key: Key, socket: ListeningSocket) {
         self.watch.iter().for_each(|watch| watch.add(&socket));
+        self.uphold(&key, &socket);
         self.sockets.insert(key, Held::new(socket));
     }
 
     /// Looks at each socket, which all workers can change, and puts right what is wrong.
     pub(super) fn check(&mut self, now: Time) -> Vec<Finding> {
-        let Listeners { registry, sockets, watch, .. } = self;
+        let Listeners { registry, sockets, watch, upheld, .. } = self;
         let put_right = |(key, held): (&Key, &mut Held)| {
             let name = format!("{key} ({})", in_words(held.socket.address()));
-            held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect())
+            let before = held.socket.fd().clone();
+            let findings = held.put_right(now, &name, watch.as_ref(), || registry.holders(key).collect());
+            if let Some(upheld) = upheld.as_mut().filter(|_| !Arc::ptr_eq(&before, held.socket.fd())) {
+                upheld.extend([Upheld::no_more(key), Upheld::Keep(key.clone(), held.socket.fd().clone())]);
+            }
+            findings
         };
         sockets.iter_mut().flat_map(put_right).collect()
     }
@@ -235,7 +289,7 @@ impl Listeners {
     /// It is another one.
     pub(super) fn take_back(&mut self, key: &str, fd: OwnedFd) -> Result<(), Unfit> {
         let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
-        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key))?;
+        let socket = ListeningSocket::adopt(fd, &entry.address, self.missing.backlog(key), self.access_of(key))?;
         self.missing.found(key);
         self.hold(key.to_owned(), socket);
         Ok(())
@@ -248,7 +302,10 @@ impl Listeners {
     pub(super) fn bind_missing(&mut self, key: &str) -> Result<(), ListenError> {
         let (Some(entry), true) = (self.registry.get(key), self.missing.contains(key)) else { return Ok(()) };
         let address = entry.address.clone();
-        let socket = ListeningSocket::bind(&address, self.missing.backlog(key)).map_err(|source| ListenError::of(&address, source))?;
+        if !entry.configured && self.is_out_of_bounds(&address) {
+            return Err(ListenError::of(&address, io::Error::other(OUT_OF_BOUNDS)));
+        }
+        let socket = ListeningSocket::bind_for(&address, self.missing.backlog(key), self.access_of(key)).map_err(|source| ListenError::of(&address, source))?;
         self.missing.found(key);
         self.hold(key.to_owned(), socket);
         Ok(())
@@ -298,7 +355,7 @@ impl ListenError {
                 Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
                 None => "; stop what has it, or choose another address".into(),
             },
-            Some(Errno::EACCES) if (1..1024).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
+            Some(Errno::EACCES) if (1..FIRST_FREE_PORT).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),
             Some(_) if address.path.is_some() => remedy(&source).into(),
             Some(_) | None => String::new(),
@@ -318,8 +375,9 @@ pub(super) fn in_words(address: &Address) -> String {
     if address.kind == Kind::Udp { format!("{place} (UDP)") } else { place }
 }
 
-mod handed;
+mod handed_over;
+mod succession;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::handed::Handed;
+pub(super) use self::succession::Handed;

@@ -14,7 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::descriptors::{Inherited, Kept};
+use super::socket_access::FileAccess;
 use super::socket_file::{SocketFile, successor};
+use crate::core::listeners::BACKLOG;
 
 /// A socket that workers get copies of. They all share one open file description with it.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub(super) struct ListeningSocket {
     /// Length of the accept queue; none for datagrams.
     backlog: Option<u32>,
     file: Option<SocketFile>,
+    access: FileAccess,
+    /// It belongs to the service manager, which has it as well, and whose file is not ours to remove.
+    is_lent: bool,
 }
 
 /// A socket as it is handed over.
@@ -34,6 +39,8 @@ pub(super) struct Handed {
     address: Address,
     backlog: Option<u32>,
     inode: Option<(u64, u64)>,
+    access: FileAccess,
+    is_lent: bool,
 }
 
 /// What can be wrong with it.
@@ -63,6 +70,9 @@ pub(super) enum Unfit {
     /// It does not listen.
     #[error("it does not listen")]
     Deaf,
+    /// A Unix socket in the abstract namespace, or none at all.
+    #[error("it has no path")]
+    NoPath,
     /// It is bound to another address.
     #[error("it is bound to another address")]
     Elsewhere,
@@ -77,16 +87,24 @@ pub(super) enum Unfit {
 impl ListeningSocket {
     /// Binds and listens.
     pub(super) fn bind(address: &Address, backlog: u32) -> io::Result<ListeningSocket> {
+        ListeningSocket::bind_for(address, backlog, FileAccess::default())
+    }
+
+    /// The same, for those who are to be able to connect.
+    pub(super) fn bind_for(address: &Address, backlog: u32, access: FileAccess) -> io::Result<ListeningSocket> {
         let socket = match (address.kind, &address.path) {
             (Kind::Unix, Some(path)) => {
-                let (fd, file) = SocketFile::bind(Path::new(path), |fd, _| listen(fd, backlog))?;
-                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file) }
+                let (fd, file) = SocketFile::bind(Path::new(path), |fd, path| {
+                    access.set(path)?;
+                    listen(fd, backlog)
+                })?;
+                ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: Some(backlog), file: Some(file), access, is_lent: false }
             }
             (Kind::Unix, None) => return Err(Errno::EINVAL.into()),
             (Kind::Tcp | Kind::Udp, _) => {
                 let fd = bind_ip(address)?;
                 let real = real_address(&fd, address)?;
-                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None }
+                ListeningSocket { fd: Arc::new(fd), address: real, backlog: (address.kind == Kind::Tcp).then_some(backlog), file: None, access, is_lent: false }
             }
         };
         socket.listen()?;
@@ -94,7 +112,7 @@ impl ListeningSocket {
     }
 
     /// One that was bound by a master that died, from a worker that held it. It has to be what it is said to be.
-    pub(super) fn adopt(fd: OwnedFd, address: &Address, backlog: u32) -> Result<ListeningSocket, Unfit> {
+    pub(super) fn adopt(fd: OwnedFd, address: &Address, backlog: u32, access: FileAccess) -> Result<ListeningSocket, Unfit> {
         let kind = if address.kind == Kind::Udp { SockType::Datagram } else { SockType::Stream };
         if getsockopt(&fd, sockopt::SockType)? != kind {
             return Err(Unfit::Kind);
@@ -110,12 +128,21 @@ impl ListeningSocket {
                 if ![place, &successor(place)].iter().any(|there| name.path() == Some(there)) {
                     return Err(Unfit::Elsewhere);
                 }
+                // Where the file is gone it is made anew, with the access that it should have.
+                let _ = access.set(place);
                 Some(SocketFile::found(place))
             }
             None if real_address(&fd, address)? != *address => return Err(Unfit::Elsewhere),
             None => None,
         };
-        let socket = ListeningSocket { fd: Arc::new(fd), address: address.clone(), backlog: (kind == SockType::Stream).then_some(backlog), file };
+        let socket = ListeningSocket {
+            fd: Arc::new(fd),
+            address: address.clone(),
+            backlog: (kind == SockType::Stream).then_some(backlog),
+            file,
+            access,
+            is_lent: false,
+        };
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)
@@ -123,12 +150,29 @@ impl ListeningSocket {
 
     pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
         let inode = self.file.as_ref().map(SocketFile::inode);
-        Handed { fd: kept.keep(self.fd.as_fd()), address: self.address.clone(), backlog: self.backlog, inode }
+        Handed { fd: kept.keep(self.fd.as_fd()), address: self.address.clone(), backlog: self.backlog, inode, access: self.access, is_lent: self.is_lent }
     }
 
-    pub(super) fn handed(Handed { fd, address, backlog, inode }: Handed, inherited: &mut Inherited) -> io::Result<ListeningSocket> {
+    pub(super) fn handed(Handed { fd, address, backlog, inode, access, is_lent }: Handed, inherited: &mut Inherited) -> io::Result<ListeningSocket> {
         let file = address.path.as_ref().zip(inode).map(|(path, inode)| SocketFile::handed(Path::new(path), inode));
-        Ok(ListeningSocket { fd: inherited.share(fd)?, address, backlog, file })
+        Ok(ListeningSocket { fd: inherited.share(fd)?, address, backlog, file, access, is_lent })
+    }
+
+    /// One that the service manager handed over, with the accept queue that it has.
+    pub(super) fn handed_over(fd: OwnedFd, address: &Address, is_lent: bool) -> Result<ListeningSocket, Unfit> {
+        let unknown = if is_lent { u32::MAX } else { BACKLOG };
+        let backlog = if address.kind == Kind::Tcp { accept_queue(&fd).map_or(unknown, |(_, limit)| limit) } else { unknown };
+        let socket = ListeningSocket::adopt(fd, address, backlog, FileAccess::default())?;
+        Ok(ListeningSocket { is_lent, file: socket.file.filter(|_| !is_lent), ..socket })
+    }
+
+    /// Who is to be able to connect, should its file have to be made again.
+    pub(super) fn with_access(self, access: FileAccess) -> ListeningSocket {
+        ListeningSocket { access, ..self }
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        self.is_lent
     }
 
     pub(super) fn fd(&self) -> &Arc<OwnedFd> {
@@ -201,8 +245,9 @@ impl ListeningSocket {
                 self.listen()?;
                 Ok(Repair::Revived)
             }
+            Kind::Unix if self.is_lent => Err(io::Error::other("it belongs to a socket unit, which has to be restarted")),
             Kind::Unix => {
-                *self = ListeningSocket::bind(&self.address, self.backlog.unwrap_or_default())?;
+                *self = ListeningSocket::bind_for(&self.address, self.backlog.unwrap_or_default(), self.access)?;
                 Ok(Repair::BoundAnew)
             }
             // Nobody else can have its port while workers hold it, and nothing brings it back.

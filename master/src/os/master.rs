@@ -6,10 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::unistd::AccessFlags;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
+use super::account::Account;
 use super::adoption::Adoption;
 use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
@@ -26,10 +28,12 @@ use super::pid_file::PidFile;
 use super::program::{Program, is_script};
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
+use super::rest::Rest;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
 use super::state::{State, StateFile};
 use super::succession::Succession;
+use super::systemd::{ServiceManager, Telling};
 use super::upgrade::{Invocation, Upgrades};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
@@ -41,15 +45,18 @@ use crate::options::Options;
 pub struct Master {
     pub(super) options: Options,
     pub(super) callbacks: Callbacks,
+    pub(super) account: Option<Account>,
     pub(super) name: String,
     pub(super) here: PathBuf,
     pub(super) read_again: Option<ReadAgain>,
     pub(super) invocation: Option<Invocation>,
+    pub(super) rest: Rest,
     pub(super) listeners: Listeners,
     /// What a master of this name left: when it died, or to this one by name.
     pub(super) left: Option<State>,
     pub(super) succession: Option<Succession>,
     pub(super) metrics: Option<Outlet>,
+    pub(super) telling: Telling,
     pub(super) pid_file: Option<PidFile>,
     pub(super) control_socket: ControlSocket,
 }
@@ -68,23 +75,52 @@ impl Master {
     /// # Errors
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare_with(options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
-        let (here, name) = check(&options, callbacks.before_fork.is_some())?;
+        Master::prepare_under(ServiceManager::default(), options, callbacks)
+    }
+
+    /// The same under a service manager, which lends and keeps sockets, and is told how it goes.
+    ///
+    /// # Errors
+    /// [`StartError`]: everything that can be seen before a worker is spawned.
+    pub fn prepare_under(manager: ServiceManager, options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
+        let account = Account::of(&options)?;
+        let (here, name) = check(&options, account.as_ref(), callbacks.before_fork.is_some())?;
         spawn::raise_descriptor_limit();
-        let control_socket = ControlSocket::claim(&name, options.socket.as_deref())?;
+        let control_socket = ControlSocket::claim(&name, options.socket.as_deref(), account.as_ref())?;
         let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
             warn!(reason = in_full(error), "What a dead master left cannot be used");
             None
         });
         let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
+        listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
+        let ServiceManager { telling, sockets } = manager;
+        listeners.under_manager(sockets, telling.is_wanted());
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
         listeners.inherit_the_rest();
+        listeners.take_handed_over();
+        account.iter().for_each(|account| warn_of_open_folders(&options, account));
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
         };
-        let (read_again, invocation, succession) = (None, None, None);
-        Ok(Master { options, callbacks, name, here, read_again, invocation, listeners, left, succession, metrics, pid_file, control_socket })
+        Ok(Master {
+            options,
+            callbacks,
+            account,
+            name,
+            here,
+            read_again: None,
+            invocation: None,
+            succession: None,
+            rest: Rest::default(),
+            listeners,
+            left,
+            metrics,
+            telling,
+            pid_file,
+            control_socket,
+        })
     }
 
     /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
@@ -92,7 +128,7 @@ impl Master {
     /// # Errors
     /// [`StartError`]: what a start would end with.
     pub fn check(options: &Options) -> Result<(), StartError> {
-        check(options, false).map(drop)
+        check(options, Account::of(options)?.as_ref(), false).map(drop)
     }
 
     /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
@@ -105,6 +141,13 @@ impl Master {
     #[must_use]
     pub fn with_upgrade(self, invocation: Invocation) -> Master {
         Master { invocation: Some(invocation), ..self }
+    }
+
+    /// What is called, from the master's loop, a second after the last thing happened: to give back memory that is needed only while something does.
+    #[must_use]
+    pub fn with_rest(mut self, give_back: impl FnMut() + Send + 'static) -> Master {
+        self.rest.give_back = Some(Box::new(give_back));
+        self
     }
 
     /// Its name.
@@ -158,6 +201,7 @@ impl Master {
         };
         let mut event_loop = EventLoop {
             pool,
+            account: self.account.take(),
             name: std::mem::take(&mut self.name),
             here: std::mem::take(&mut self.here),
             read_again: self.read_again.take(),
@@ -185,9 +229,12 @@ impl Master {
             accept_again_at: None,
             look_at_memory_at: None,
             adoption: Adoption::default(),
+            telling: std::mem::take(&mut self.telling),
             launches: Vec::new(),
             state,
             is_unwritten: true,
+            rest: std::mem::take(&mut self.rest),
+            write_again_at: None,
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };
@@ -210,7 +257,7 @@ impl Master {
 }
 
 /// Where it would run, and under which name.
-fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), StartError> {
+fn check(options: &Options, account: Option<&Account>, has_callback: bool) -> Result<(PathBuf, String), StartError> {
     check_system()?;
     let here = working_directory();
     let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
@@ -218,8 +265,16 @@ fn check(options: &Options, has_callback: bool) -> Result<(PathBuf, String), Sta
     if !is_name(&name) {
         return Err(StartError::Name { name });
     }
-    check_worker(options, &directory, has_callback)?;
+    check_worker(options, &directory, account, has_callback)?;
     Ok((here, name))
+}
+
+/// Who can write to the folder of a socket can put something else in its place.
+fn warn_of_open_folders(options: &Options, account: &Account) {
+    let folders = options.listen.iter().filter_map(|spec| Path::new(spec.address.path.as_ref()?).parent());
+    for folder in folders.filter(|folder| account.is_another_user() && account.may(AccessFlags::W_OK, folder)) {
+        warn!(directory = %folder.display(), "Workers can replace the socket of a listener: their user may write to its directory");
+    }
 }
 
 /// Pidfds are what makes signalling safe; without them there is no master.
@@ -242,13 +297,17 @@ fn let_children_be_reaped() {
 }
 
 /// A hook may still have to make what is missing; then only its outcome counts.
-pub(super) fn check_worker(options: &Options, directory: &Path, has_callback: bool) -> Result<(), StartError> {
+pub(super) fn check_worker(options: &Options, directory: &Path, account: Option<&Account>, has_callback: bool) -> Result<(), StartError> {
     let environment = snapshots::environment(std::env::vars_os(), &options.env);
     let directory = snapshots::resolve(directory)?;
     if has_callback || options.before_fork.is_some() {
         return Ok(());
     }
     let program = Program::find(options, &directory, &environment)?;
+    if let Some(account) = account {
+        account.must("enter", AccessFlags::X_OK, &directory)?;
+        account.must("run", AccessFlags::X_OK, &program.path)?;
+    }
     if is_script(&options.worker) {
         node::check_typescript(options, &program.path).map_err(super::program::ProgramError::from)?;
     }
@@ -281,7 +340,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// A hash that stays the same whatever compiled this program: a successor has to find the same name. (FNV-1a, 64 bits.)
-fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+pub(super) fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

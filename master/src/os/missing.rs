@@ -44,7 +44,9 @@ impl Missing {
     /// Whether a configured listener is one that living workers hold; then it is missing, and not bound.
     pub(super) fn inherit_configured(&mut self, registry: &mut Registry, spec: &ListenSpec) -> bool {
         let key = registry.key_for_configured(spec.name.as_deref(), &spec.address);
-        self.dead.listen.contains(spec) && self.inherit(registry, &key, true)
+        // Who may connect can be changed.
+        let is_the_same = |dead: &ListenSpec| (&dead.name, &dead.address) == (&spec.name, &spec.address);
+        self.dead.listen.iter().any(is_the_same) && self.inherit(registry, &key, true)
     }
 
     /// What else living workers hold is nobody's but theirs.
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, port: u16) -> ListenSpec {
-        ListenSpec { name: Some(name.into()), address: Address::tcp(None, port) }
+        ListenSpec::new(Some(name.into()), Address::tcp(None, port))
     }
 
     fn dead(living: impl Into<BTreeSet<WorkerId>>) -> Missing {

@@ -1,8 +1,9 @@
 //! Everything that touches the system: processes, descriptors, sockets, files, time. It carries out what `core` orders and tells it what happened; it decides nothing.
 //!
 //! `event_loop` waits, and hands on what happened: words of workers to `hearing`, requests of control clients to `control`. `orders` carries out what the core says, by means of `spawn`,
-//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
+//! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `systemd` speaks with the service manager, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
+mod account;
 mod adoption;
 mod callbacks;
 mod clock;
@@ -12,11 +13,13 @@ mod control_socket;
 mod descriptors;
 mod error;
 mod event_loop;
+mod failpoint;
 mod greeting;
 mod handover;
 mod hearing;
 mod hook;
 mod in_json;
+mod launch;
 mod listeners;
 mod listening_socket;
 mod lock;
@@ -26,6 +29,7 @@ mod metrics;
 mod missing;
 mod node;
 mod orders;
+mod orphans;
 mod outbox;
 mod peer;
 mod pid_file;
@@ -38,14 +42,18 @@ mod reload;
 mod remedy;
 mod report;
 mod request;
+mod rest;
 mod returns;
+mod rights;
 pub mod runtime_dir;
 mod session;
 mod snapshots;
+mod socket_access;
 mod socket_file;
 mod spawn;
 mod state;
 mod succession;
+mod systemd;
 mod token_bucket;
 pub mod trial;
 mod upgrade;
@@ -63,4 +71,5 @@ pub use remedy::remedy;
 pub use report::LIFECYCLE;
 pub use request::Request;
 pub use succession::{Inheritance, can_take_over, let_signals_come};
+pub use systemd::ServiceManager;
 pub use upgrade::Invocation;

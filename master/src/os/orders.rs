@@ -7,10 +7,12 @@ use tracing::{debug, warn};
 use super::callbacks::ask;
 use super::clock;
 use super::event_loop::EventLoop;
+use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
 use super::program::Program;
 use super::request::Request;
-use super::spawn::{self, Identity};
+use super::rights::Rights;
+use super::spawn::{self, Identity, Standing};
 use super::workers::{Stage, Worker};
 use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Signal, SizeChange, Ticket, Time, WorkerId};
 use crate::options::NumWorkers;
@@ -47,12 +49,17 @@ impl EventLoop {
             Request::Scale { change } => self.request_scale(None, change),
             // Refused, it has been logged.
             Request::Upgrade { program, signal } => drop(self.request_upgrade(program, signal.as_deref())),
+            Request::ReapOrphans => self.reap_orphans(),
             Request::Abandon => self.abandon(),
         }
     }
 
     pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
         self.report_request("Restart requested", signal);
+        // To the service manager, SIGHUP is a reload whatever it is here.
+        if signal == Some("SIGHUP") {
+            self.telling.reload_begins();
+        }
         if !self.evaluate_first(ticket) {
             self.begin_restart(ticket, evaluate(self.options.num_workers));
         }
@@ -128,7 +135,7 @@ impl EventLoop {
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         let snapshot = self.snapshots.get(worker.generation);
         let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
-        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", &error))?;
+        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", None, &error))?;
         self.hooks.started(id, Work::Command(process), clock::now().after(HOOK_TIMEOUT_MS));
         Ok(())
     }
@@ -173,7 +180,11 @@ impl EventLoop {
         let Some(snapshot) = self.snapshots.get(worker.generation) else { return Ok(()) };
         let program = Program::find(&snapshot.options, &place.path, &snapshot.environment).map_err(in_full)?;
         let identity = Identity { id, slot: worker.slot, token: &worker.token, control_socket: &self.control_path };
-        let process = spawn::worker(&program, &place.path, &snapshot.environment, &identity).map_err(|error| spawn::failed(&program.path, &error))?;
+        let account = self.account.as_ref();
+        let standing = Standing { account, rights: Rights::new(account, &snapshot.options) };
+        let spawned = spawn::worker(&program, &place.path, &snapshot.environment, &identity, standing);
+        let process = spawned.map_err(|error| spawn::failed(&program.path, account, &error))?;
+        failpoint::reached(Place::Spawned);
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.lives(process);
         Ok(())

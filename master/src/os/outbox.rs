@@ -12,6 +12,7 @@ use nix::sys::socket::{MsgFlags, send};
 use serde::{Deserialize, Serialize};
 
 use super::descriptors::{Inherited, Kept};
+use super::failpoint::{self, Place};
 use super::in_json;
 use crate::core::listeners::LISTENERS_MAX;
 
@@ -129,6 +130,9 @@ impl Outbox {
         while let Some(item) = self.items.front() {
             match item {
                 Item::Frame(frame) => {
+                    if matches!(self.items.get(1), Some(Item::Descriptor(_))) {
+                        failpoint::reached(Place::BeforeFrame);
+                    }
                     let rest = &frame[self.written..];
                     self.written += write(socket, rest)?;
                     if self.written < frame.len() {
@@ -137,6 +141,7 @@ impl Outbox {
                     self.bytes -= frame.len();
                 }
                 Item::Descriptor(descriptor) => {
+                    failpoint::reached(Place::BeforeDescriptor);
                     send_fd(socket, descriptor.as_fd())?;
                     self.descriptors -= 1;
                 }
@@ -209,5 +214,35 @@ mod tests {
         let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
         let queued = (0..10_000).take_while(|_| outbox.push_with(&message(""), descriptor.clone()).is_ok()).count();
         assert_eq!(queued, DESCRIPTORS_MAX);
+    }
+
+    #[test]
+    fn what_is_handed_over_goes_on_within_the_frame_where_it_was() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
+        let (message, mut outbox) = (message("half of it was sent"), Outbox::default());
+        outbox.push_with(&message, descriptor.clone()).unwrap();
+        outbox.push_with(&message, descriptor.clone()).unwrap();
+        outbox.written = 5;
+        let mut kept = Kept::default();
+        let handed = serde_json::to_string(&outbox.hand_over(&mut kept)).unwrap();
+        let numbers = kept.numbers();
+        assert_eq!(numbers, [descriptor.as_raw_fd()].into(), "the same one twice");
+        let inherited = || Inherited::of([(descriptor.as_raw_fd(), descriptor.try_clone().unwrap())].into());
+        let mut successor = Outbox::handed(serde_json::from_str(&handed).unwrap(), &mut inherited()).unwrap();
+        assert_eq!((successor.bytes, successor.descriptors, successor.is_empty()), (outbox.bytes, 2, false));
+        successor.flush(ours.as_fd()).unwrap();
+        assert_eq!((successor.bytes, successor.descriptors, successor.is_empty()), (0, 0, true));
+        let frame = codec::encode(&message).unwrap();
+        let expected = [&frame[5..], &[0], &frame, &[0]].concat();
+        let (mut bytes, mut fds, mut buffer) = (Vec::new(), 0, [0; 1_000]);
+        while bytes.len() < expected.len() {
+            let received = receive(theirs.as_fd(), &mut buffer).unwrap();
+            bytes.extend_from_slice(&buffer[..received.bytes]);
+            fds += received.fds.len();
+        }
+        assert_eq!((bytes, fds), (expected, 2));
+        let beyond = handed.replace("\"written\":5", "\"written\":5000");
+        assert!(Outbox::handed(serde_json::from_str(&beyond).unwrap(), &mut inherited()).is_err());
     }
 }

@@ -31,9 +31,14 @@ impl Peer {
         self.uid
     }
 
-    /// Whether it may speak to this master at all: root, or the master's own user.
-    pub(super) fn is_allowed(&self) -> bool {
+    /// Whether it may give orders: root, or the master's own user.
+    pub(super) fn may_command(&self) -> bool {
         self.uid.is_root() || self.uid == geteuid()
+    }
+
+    /// Whether it may speak to this master at all: those, and the user that workers run as, if that is another.
+    pub(super) fn may_speak(&self, workers: Option<Uid>) -> bool {
+        self.may_command() || Some(self.uid) == workers
     }
 
     /// Makes sure that it can be signalled if it belongs to the session of `leader`, an unreaped child: a number that is in that session cannot meanwhile belong to a stranger.

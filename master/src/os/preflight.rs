@@ -69,6 +69,10 @@ impl Preflight {
         self.process.has_exited()
     }
 
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// It has taken too long.
     pub(super) fn into_process(self) -> Process {
         self.process

@@ -52,6 +52,7 @@ impl EventLoop {
     /// Reads the configuration and, if it is right, begins a rolling restart with it. Otherwise nothing changes.
     pub(super) fn request_reload(&mut self, ticket: Ticket, signal: Option<&str>) -> Result<(), Refused> {
         self.report_request("Reload requested", signal);
+        self.telling.reload_begins();
         let new = self.reread().inspect_err(|refused| self.say_reload_refused(&refused.to_string()))?;
         self.options = Arc::new(new);
         self.request_restart(ticket, None);
@@ -125,7 +126,7 @@ macro_rules! fixed_keys {
     };
 }
 
-fixed_keys!(listen, restart_signal, name, socket, pid_file, metrics);
+fixed_keys!(listen, user, group, groups, restart_signal, name, socket, pid_file, metrics);
 
 #[cfg(test)]
 mod tests {

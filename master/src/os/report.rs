@@ -96,7 +96,10 @@ impl EventLoop {
                 self.begin_to_watch_memory(*worker);
                 self.say(&Line::of(Level::INFO, "Worker listening", *worker));
             }
-            Report::ClusterReady { workers } => self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") }),
+            Report::ClusterReady { workers } => {
+                self.telling.is_ready = true;
+                self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") });
+            }
             Report::ClusterAdopted { workers } => self.say_adopted(*workers),
             Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
             Report::WorkerDue { worker, why } => {
@@ -155,6 +158,7 @@ impl EventLoop {
 
     /// What is still missing is had now in another way.
     fn say_adopted(&mut self, workers: u32) {
+        self.telling.is_ready = true;
         self.say(&Line { workers: Some(workers), ..Line::new(Level::INFO, "Cluster adopted") });
         self.try_for_missing_soon();
     }
@@ -166,6 +170,7 @@ impl EventLoop {
 
     /// The configuration is wrong, or cannot be had.
     pub(super) fn say_reload_refused(&mut self, why: &str) {
+        self.telling.reload_refused(why);
         let line = Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Configuration refused, nothing changes") };
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }

@@ -34,6 +34,8 @@ pub enum Request {
         /// The signal that asked for it, for the log.
         signal: Option<String>,
     },
+    /// Children that nobody waits for may have ended: the first process of a PID namespace, as in a container, inherits every orphan. To be asked for at SIGCHLD; elsewhere it does nothing.
+    ReapOrphans,
     /// The end at once, because the embedding program ends: SIGTERM to every worker, and nobody waits for them.
     Abandon,
 }

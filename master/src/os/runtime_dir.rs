@@ -3,9 +3,9 @@
 //! `NAME.sock` is the control socket, `NAME.lock` is locked for the master's life and says its pid and where its socket is, `NAME.state` is for the next master if this one dies.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -29,7 +29,7 @@ pub struct Running {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeDirError {
     /// It cannot be made or looked at.
-    #[error("cannot use the runtime directory {}: {source}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place", path.display())]
+    #[error("cannot use the runtime directory {}: {source}; RUNTIME_DIRECTORY or XDG_RUNTIME_DIR may name another place{}", path.display(), writable(source))]
     Io {
         /// Where.
         path: PathBuf,
@@ -61,6 +61,11 @@ pub enum RuntimeDirError {
     },
 }
 
+/// What helps where nothing can be written at all.
+fn writable(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem { "; a container with a read-only root needs a small tmpfs there" } else { "" }
+}
+
 /// Which permissions of other users make a directory unfit.
 #[derive(Debug, Clone, Copy)]
 enum Forbidden {
@@ -68,6 +73,8 @@ enum Forbidden {
     Writing = 0o022,
     /// Everything: it is ours alone.
     Everything = 0o077,
+    /// Reading and writing: root's workers may be others, who have to come through to the socket that they are told of.
+    Listing = 0o066,
 }
 
 /// The runtime directory of this user, which need not exist: `RUNTIME_DIRECTORY`, else `XDG_RUNTIME_DIR/dutch-master`, else `/run/dutch-master` for root, else a directory of the user's
@@ -102,8 +109,11 @@ fn living(lock_file: &Path) -> Option<Running> {
     is_served(&holder.socket).then_some(Running { name, pid: holder.pid, socket: holder.socket })
 }
 
-/// Makes the runtime directory where it is missing, and checks that it is fit.
-pub(super) fn prepare() -> Result<PathBuf, RuntimeDirError> {
+/// What workers of another user need to come through to the control socket: they cannot list what is there, and everything in it is closed to them but that.
+const PASSAGE: u32 = 0o011;
+
+/// Makes the runtime directory where it is missing, and checks that it is fit. Workers of another user get a passage.
+pub(super) fn prepare(has_passage: bool) -> Result<PathBuf, RuntimeDirError> {
     let (path, forbidden) = choose(|name| std::env::var_os(name), geteuid().as_raw());
     let made = DirBuilder::new().mode(0o700).recursive(true).create(&path);
     // `symlink_metadata`: a link is not ours to trust.
@@ -112,6 +122,10 @@ pub(super) fn prepare() -> Result<PathBuf, RuntimeDirError> {
         _ => Err(RuntimeDirError::Io { path: path.clone(), source }),
     })?;
     check(&path, &metadata, geteuid().as_raw(), forbidden)?;
+    if has_passage && metadata.mode() & PASSAGE != PASSAGE {
+        let open = || std::fs::set_permissions(&path, Permissions::from_mode(metadata.mode() & 0o7777 | PASSAGE));
+        open().map_err(|source| RuntimeDirError::Io { path: path.clone(), source })?;
+    }
     Ok(path)
 }
 
@@ -148,7 +162,7 @@ fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> (PathBuf, Fo
         (None, 0) => PathBuf::from("/run/dutch-master"),
         (None, uid) => absolute("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("dutch-master-{uid}")),
     };
-    (path, Forbidden::Everything)
+    (path, if uid == 0 { Forbidden::Listing } else { Forbidden::Everything })
 }
 
 fn check(path: &Path, metadata: &Metadata, us: u32, forbidden: Forbidden) -> Result<(), RuntimeDirError> {
@@ -163,8 +177,7 @@ fn check(path: &Path, metadata: &Metadata, us: u32, forbidden: Forbidden) -> Res
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -195,6 +208,9 @@ mod tests {
         };
         assert!(verdict(0o700, &folder, us, Forbidden::Everything).is_ok());
         assert!(verdict(0o755, &folder, us, Forbidden::Writing).is_ok());
+        assert!(verdict(0o711, &folder, us, Forbidden::Listing).is_ok());
+        assert!(matches!(verdict(0o711, &folder, us, Forbidden::Everything), Err(RuntimeDirError::Open { .. })));
+        assert!(matches!(verdict(0o755, &folder, us, Forbidden::Listing), Err(RuntimeDirError::Open { .. })));
         assert!(matches!(verdict(0o755, &folder, us, Forbidden::Everything), Err(RuntimeDirError::Open { mode: 0o755, .. })));
         assert!(matches!(verdict(0o770, &folder, us, Forbidden::Writing), Err(RuntimeDirError::Open { .. })));
         assert!(matches!(verdict(0o700, &folder, us + 1, Forbidden::Everything), Err(RuntimeDirError::NotOurs { .. })));

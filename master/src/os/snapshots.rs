@@ -18,12 +18,13 @@ use crate::options::Options;
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 /// What belongs to the master's own parent and would mislead a worker: its service manager's, and a Node parent's channel.
-const NOT_INHERITED: [&str; 11] = [
+const NOT_INHERITED: [&str; 12] = [
     "NOTIFY_SOCKET",
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
+    "FDSTORE",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "NODE_CHANNEL_FD",

@@ -38,7 +38,9 @@ impl SocketFile {
             }
             outcome => {
                 outcome?;
-                prepare(&socket, path)?;
+                prepare(&socket, path).inspect_err(|_| {
+                    let _ = std::fs::remove_file(path);
+                })?;
             }
         }
         let file = SocketFile { path: path.into(), inode: inode(path)? };

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use dutch_master_protocol::env;
@@ -14,8 +14,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::account::Account;
+use super::launch::{Output, launch, launch_apart};
 use super::process::Process;
 use super::program::Program;
+use super::rights::Rights;
 use super::snapshots::Environment;
 use crate::core::WorkerId;
 
@@ -28,9 +31,18 @@ pub(super) struct Identity<'a> {
     pub(super) control_socket: &'a Path,
 }
 
+/// Whose a worker is, if not ours, and what it may do.
+#[derive(Debug)]
+pub(super) struct Standing<'a> {
+    pub(super) account: Option<&'a Account>,
+    pub(super) rights: Rights,
+}
+
 /// Starts a worker.
-pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>) -> io::Result<Process> {
-    start(worker_command(program, environment, identity), directory)
+pub(super) fn worker(program: &Program, directory: &Path, environment: &Environment, identity: &Identity<'_>, standing: Standing<'_>) -> io::Result<Process> {
+    let mut command = worker_command(program, environment, identity);
+    command.envs(standing.account.into_iter().flat_map(|account| account.introduce(environment)));
+    start(command, directory, Output::Inherit, standing.rights)
 }
 
 /// How a worker is run; what is still to be said is where.
@@ -50,18 +62,21 @@ pub(super) fn worker_command(program: &Program, environment: &Environment, ident
 pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> io::Result<Process> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", line]).env_clear().envs(environment);
-    command.stdout(io::stderr());
-    start(command, directory)
+    start(command, directory, Output::ToStandardError, Rights::default())
 }
 
-fn start(mut command: Command, directory: &Path) -> io::Result<Process> {
-    command.current_dir(directory).env("PWD", directory).stdin(Stdio::null());
-    beside(&mut command)
-}
-
-/// Starts a process of a session of its own.
+/// Starts a process of a session of its own by an ordinary fork, with its descriptors as the command has them.
 pub(super) fn beside(command: &mut Command) -> io::Result<Process> {
-    let child = spawn_detached(command)?;
+    detach(command);
+    watched(command.spawn()?.id())
+}
+
+fn start(mut command: Command, directory: &Path, output: Output, rights: Rights) -> io::Result<Process> {
+    command.current_dir(directory).env("PWD", directory);
+    watched(spawn_detached(&command, output, rights)?)
+}
+
+fn watched(child: u32) -> io::Result<Process> {
     Process::of_child(child).inspect_err(|_| {
         // A child that cannot be watched is not left behind.
         let pid = Pid::from_raw(child.cast_signed());
@@ -71,24 +86,32 @@ pub(super) fn beside(command: &mut Command) -> io::Result<Process> {
 }
 
 /// Returns the pid alone: std's handle would wait for it by other means than ours.
-fn spawn_detached(command: &mut Command) -> io::Result<u32> {
-    detach(command);
-    Ok(command.spawn()?.id())
+#[allow(unsafe_code)]
+fn spawn_detached(command: &Command, output: Output, rights: Rights) -> io::Result<u32> {
+    let changes_user = rights.changes_user();
+    let prepared = prepared(rights);
+    // SAFETY: `prepared` makes nothing but system calls, and lets signals in only when no handler is left.
+    let pid = unsafe { if changes_user { launch_apart(command, output, prepared)? } else { launch(command, output, prepared)? } };
+    Ok(pid.cast_unsigned())
 }
 
-/// Lets the child be independent of this process.
+/// Lets the child of an ordinary fork be independent of this process.
 #[allow(unsafe_code)]
 pub(super) fn detach(command: &mut Command) {
+    // SAFETY: `prepared` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
+    unsafe { command.pre_exec(prepared(Rights::default())) };
+}
+
+/// What a child does before its program runs.
+fn prepared(rights: Rights) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let limit = OWN_LIMIT.get().copied();
-    let prepare = move || {
+    move || {
         become_independent()?;
         if let Some((soft, hard)) = limit {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         }
-        Ok(())
-    };
-    // SAFETY: `prepare` makes nothing but system calls, each of them async-signal-safe: the process that forks may have other threads.
-    unsafe { command.pre_exec(prepare) };
+        rights.take_on()
+    }
 }
 
 /// The limits of open descriptors that this process was started with.
@@ -157,6 +180,19 @@ pub(super) fn new_token() -> io::Result<String> {
 }
 
 /// What went wrong, for people.
-pub(super) fn failed(what: impl AsRef<OsStr>, error: &io::Error) -> String {
-    format!("cannot run {}: {error}", what.as_ref().display())
+pub(super) fn failed(what: impl AsRef<OsStr>, account: Option<&Account>, error: &io::Error) -> String {
+    let what = what.as_ref().display();
+    match account {
+        None => format!("cannot run {what}: {error}"),
+        Some(account) => format!("cannot run {what} as {}: {error}{}", account.name(), remedy(error)),
+    }
+}
+
+/// What to do about a worker that cannot be run as somebody else.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => "; that user must be able to enter the worker's directory and to run the program",
+        Some(libc::EPERM) => "; the master lacks CAP_SETUID, CAP_SETGID or the right to raise a limit",
+        Some(_) | None => "",
+    }
 }

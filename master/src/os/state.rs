@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::libc::O_NOFOLLOW;
 use serde::{Deserialize, Serialize};
 
+use super::failpoint::{self, Place};
 use super::metrics::Counts;
 use super::missing::Dead;
 use super::process::lives;
@@ -116,9 +117,14 @@ impl StateFile {
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(O_NOFOLLOW).open(&new)?;
-        let written = file.write_all(&bytes).and_then(|()| fs::rename(&new, &self.path));
+        failpoint::reached(Place::StateOpened);
+        let written = file.write_all(&bytes).and_then(|()| {
+            failpoint::reached(Place::StateWritten);
+            fs::rename(&new, &self.path)
+        });
         // A full disk leaves nothing half-written behind.
         written.inspect_err(|_| drop(fs::remove_file(&new)))?;
+        failpoint::reached(Place::StateReplaced);
         self.written = digest;
         Ok(())
     }

@@ -6,12 +6,15 @@ use std::io;
 
 use nix::sys::signal::SigSet;
 
+use super::account::Account;
 use super::adoption::Adoption;
+use super::callbacks::Callbacks;
 use super::connection::{Connection, ConnectionId, Role};
 use super::control::Clients;
 use super::control_socket::ControlSocket;
 use super::descriptors::Inherited;
 use super::event_loop::{EventLoop, SWEEP_READS_MAX};
+use super::failpoint::{self, Place};
 use super::handover::{self, Handover, HandoverError, Received};
 use super::hook::Hooks;
 use super::listeners::Listeners;
@@ -19,8 +22,10 @@ use super::master::Master;
 use super::metrics::Outlet;
 use super::pid_file::PidFile;
 use super::process::Process;
+use super::rest::Rest;
 use super::spawn;
 use super::state::State;
+use super::systemd::ServiceManager;
 use super::upgrade::HANDOVER;
 use super::workers::Stage;
 use crate::core::{Event, ExitStatus, Time, WorkerId};
@@ -66,6 +71,7 @@ impl Inheritance {
     /// [`HandoverError`]: then nothing can be gone on with, and the workers wait for another start.
     pub fn receive() -> Result<Option<Inheritance>, HandoverError> {
         let Some(number) = std::env::var(HANDOVER).ok().and_then(|text| number_for(&text, std::process::id())) else { return Ok(None) };
+        failpoint::reached(Place::AfterExec);
         let memory = File::open(format!("/proc/self/fd/{number}"))?;
         let Received { handover, from, descriptors } = handover::read(memory)?;
         let inherited = Inherited::claim(&descriptors)?;
@@ -101,7 +107,7 @@ impl Master {
     ///
     /// # Errors
     /// A descriptor is missing or cannot be waited for. Then everything that was handed over has been closed: a master that is prepared as usual has the pool back, as after the death of the one before.
-    pub fn succeed(Inheritance { handover, mut inherited, from }: Inheritance) -> io::Result<Master> {
+    pub fn succeed(Inheritance { handover, mut inherited, from }: Inheritance, manager: ServiceManager) -> io::Result<Master> {
         let inherited = &mut inherited;
         let Handover { mut state, options, name, here, metrics, .. } = handover;
         let connections = handover.connections.into_iter().map(|(id, handed)| Ok((id, Connection::handed(handed, inherited)?)));
@@ -120,22 +126,26 @@ impl Master {
             accept_again_at: handover.accept_again_at,
             look_at_memory_at: handover.look_at_memory_at,
         };
-        let listeners = Listeners::handed(handover.listeners, std::mem::take(&mut state.registry), inherited)?;
+        let mut listeners = Listeners::handed(handover.listeners, std::mem::take(&mut state.registry), inherited)?;
+        listeners.still_under_manager(manager.telling.is_wanted());
         let control_socket = ControlSocket::handed(handover.control_socket, inherited)?;
         let metrics = options.metrics.as_ref().map(|to| Outlet::handed(to, metrics, inherited)).transpose()?;
         let pid_file = options.pid_file.as_deref().map(PidFile::written).transpose()?;
         spawn::raise_descriptor_limit();
         Ok(Master {
             options: options.as_ref().clone(),
-            callbacks: super::callbacks::Callbacks::default(),
+            callbacks: Callbacks::default(),
+            account: Account::of(&options).map_err(io::Error::other)?,
             name,
             here,
             read_again: None,
             invocation: None,
+            rest: Rest::default(),
             listeners,
             left: Some(state),
             succession: Some(succession),
             metrics,
+            telling: manager.telling.handed(handover.telling),
             pid_file,
             control_socket,
         })
@@ -166,10 +176,12 @@ impl EventLoop {
             worker.pid.into_iter().for_each(|pid| connection.peer.identify(pid));
         }
         gone.into_iter().for_each(|worker| self.ended_meanwhile(worker));
+        self.reap_orphans();
         self.check_sockets();
         let became = format!("{from} has become {}", env!("CARGO_PKG_VERSION"));
         self.say_upgraded(&became);
         self.upgraded(became);
+        failpoint::reached(Place::Upgraded);
     }
 
     /// One that is no child has gone without anybody seeing how.

@@ -28,7 +28,7 @@ pub struct Told<'a> {
 /// [`StartError`] when there is nothing to run.
 pub fn command(options: &Options, told: Told<'_>) -> Result<Command, StartError> {
     let directory = working_directory();
-    check_worker(options, &directory, false)?;
+    check_worker(options, &directory, None, false)?;
     let environment = environment(std::env::vars_os(), &options.env);
     let program = Program::find(options, &directory, &environment)?;
     let identity = Identity { id: told.id, slot: 0, token: told.token, control_socket: told.socket };

@@ -16,9 +16,11 @@ use nix::unistd::execve;
 use super::clock;
 use super::descriptors::Kept;
 use super::event_loop::EventLoop;
+use super::failpoint::{self, Place};
 use super::handover::{self, Handover};
 use super::orders::in_full;
 use super::preflight::{Preflight, TIMEOUT_MS};
+use super::process::Process;
 use super::request::Request;
 use super::spawn;
 use crate::core::Time;
@@ -91,6 +93,11 @@ impl Upgrades {
     /// Ready when the program that is asked has ended.
     pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.preflight.as_ref().map_or(Poll::Pending, |preflight| preflight.poll_exit(cx))
+    }
+
+    /// Its process.
+    pub(super) fn process(&self) -> Option<&Process> {
+        self.preflight.as_ref().map(Preflight::process)
     }
 
     /// Until when it has to answer.
@@ -207,6 +214,7 @@ impl EventLoop {
                 environment.push(c_string(OsStr::from_bytes(&variable))?);
             }
             let program = c_string(program)?;
+            failpoint::reached(Place::BeforeExec);
             // Last of all; and no child is started in between.
             let outcome = kept.survive_exec(true).and_then(|()| Ok(execve(&program, &args, &environment)?));
             kept.survive_exec(false)?;
@@ -235,6 +243,7 @@ impl EventLoop {
             hooks: self.hooks.hand_over(),
             adoption: self.adoption.clone(),
             metrics: self.metrics_copy.as_ref().map(|copy| copy.hand_over(&mut kept)),
+            telling: self.telling.hand_over(),
             started_at: self.started_at,
             started_at_unix: self.started_at_unix,
             accept_again_at: self.accept_again_at,

@@ -256,3 +256,35 @@ fn a_first_start_that_times_out_says_after_how_long_and_what_may_be_wrong() {
     let said = run(start(&folder, &[options.as_slice(), &["./node", "app.js"]].concat()));
     assert!(said.stderr.contains("name the script itself: `start app.js`, not `start node app.js`"), "{said:?}");
 }
+
+#[test]
+fn a_user_that_workers_cannot_run_as_says_why() {
+    let folder = Folder::new("user");
+    assert_refused(start(&folder, &["--user", "nobody-at-all", "sleep", "9"]), &["no user", "getent passwd"]);
+    assert_refused(start(&folder, &["--group", "nothing-at-all", "sleep", "9"]), &["no group", "getent group"]);
+    assert_refused(start(&folder, &["--user", "54321", "sleep", "9"]), &["name one by --group"]);
+    assert_refused(start(&folder, &["-l", "unix:a.sock,owner=nobody-at-all", "sleep", "9"]), &["a.sock", "no user"]);
+    let strangers = unprivileged(&folder, start(&folder, &["--user", "0", "sleep", "9"]));
+    assert_refused(strangers, &["only root may start them so", "leave out --user"]);
+}
+
+#[test]
+fn what_the_workers_user_cannot_reach_is_seen_before_a_worker_is_started() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can start workers as another user");
+        return;
+    }
+    let folder = Folder::new("reach");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
+    let user = ["--user", "54321", "--group", "54321"];
+    let closed = private(&folder);
+    assert_refused(start(&folder, &[&user[..], &["--dir", closed.to_str().unwrap(), "sleep", "9"]].concat()), &["54321", "may not enter", "private"]);
+    let worker = script(&folder, "worker", "#!/bin/sh\nsleep 9\n");
+    fs::set_permissions(&worker, Permissions::from_mode(0o700)).unwrap();
+    assert_refused(start(&folder, &[&user[..], &["--dir", "/", worker.to_str().unwrap()]].concat()), &["may not run", "worker"]);
+    let socket = closed.join("control.sock");
+    assert_refused(
+        start(&folder, &[&user[..], &["--dir", "/", "--socket", socket.to_str().unwrap(), "sleep", "9"]].concat()),
+        &["connect to the control socket", "--socket"],
+    );
+}

@@ -123,6 +123,21 @@ impl Master {
         }
     }
 
+    /// Waits until it has given back the code that it does not need to wait: the last thing that it does.
+    #[track_caller]
+    pub(crate) fn gives_back_its_code(&self) {
+        let before = self.code_kib();
+        eventually("it rests", || self.code_kib() < before * 3 / 4);
+    }
+
+    /// Its own code that is in memory.
+    fn code_kib(&self) -> u64 {
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", self.pid())).unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with("/dutch-master")));
+        let size = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        size.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Lines with this message so far.
     pub(crate) fn count(&self, message: &str) -> usize {
         self.log.lines.lock().unwrap().iter().filter(|line| line["msg"] == message).count()

@@ -17,6 +17,18 @@ fn wakeups(pid: u32) -> String {
 }
 
 #[test]
+fn a_master_that_has_nothing_to_do_any_more_gives_back_the_memory_of_its_code() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    master.next_worker();
+    master.gives_back_its_code();
+    let mut client = Peer::client(&master);
+    client.say(&FromControl::Status(Status {}));
+    assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
+    master.gives_back_its_code();
+}
+
+#[test]
 fn an_idle_master_wakes_for_nothing() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "2", "--settle-time", "0s", "-l", "unix:web"]);
@@ -24,7 +36,8 @@ fn an_idle_master_wakes_for_nothing() {
     master.next("Cluster ready");
     workers[0].say(&FromWorker::Listen(Listen { seq: 1, address: Some(Address::tcp(Some([127, 0, 0, 1].into()), 0)), ..Listen::default() }));
     let Some(FromMaster::Listener(Listener { address: Some(Address { port: Some(port), .. }), .. })) = workers[0].hear() else { panic!("no listener") };
-    // The last thing that it has to do is to sleep; from then on any difference is a wakeup for nothing.
+    // The last thing that it has to do; from then on any difference is a wakeup for nothing.
+    master.gives_back_its_code();
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", master.pid())).unwrap();
     eventually("it sleeps", || stat().contains(") S "));
     let before = wakeups(master.pid());

@@ -3,7 +3,7 @@
 
 const { accessSync, constants } = require('node:fs')
 const { join } = require('node:path')
-const { triples } = require('./platform.js')
+const { triples, whyMissing } = require('./platform.js')
 
 const inPackage = (name) => {
   try {
@@ -18,7 +18,7 @@ const found = candidates.find((path) => path && isExecutable(path))
 if (found) {
   process.stdout.write(found)
 } else {
-  console.error(`dutch-master: there is no program for ${triples()[0]}; in a checkout run \`make build\`, else install the package again with its optional dependencies`)
+  console.error(`dutch-master: the native program cannot be found: ${whyMissing('make build')}`)
   process.exitCode = 1
 }
 

@@ -153,7 +153,7 @@ function settingsOf({ numWorkers, beforeFork, workerEnvironment, logger, logLeve
     listen: [],
     node: process.execPath,
     nodeArgs: nodeArgs(),
-    nodeSdk: sdk(),
+    nodeSdk: options.nodeSdk ?? sdk(),
     ...options,
     ...surge,
     readyOnHello: readyOn === 'hello',

@@ -1,6 +1,7 @@
 'use strict'
 // How workers are run: by the Node that runs this process, with its options and arguments as `cluster` passes them on, and the SDK preloaded.
 
+const { existsSync } = require('node:fs')
 const { dirname, join } = require('node:path')
 
 /** `execArgv` without the program text of `node -e`, and with a free port for each worker's inspector. */
@@ -16,7 +17,9 @@ function sdk() {
   try {
     return dirname(require.resolve('dutch-master-worker/package.json'))
   } catch {
-    return join(__dirname, '../../worker')
+    const neighbour = join(__dirname, '../../worker')
+    if (existsSync(join(neighbour, 'preload.js'))) return neighbour
+    throw new Error('the package dutch-master-worker is not installed; install dutch-master again, or name its folder by the option `nodeSdk`')
   }
 }
 

@@ -89,6 +89,18 @@ function signal(value) {
   return RESTART_SIGNALS.includes(value) ? value : wanted(`one of ${RESTART_SIGNALS.join(', ')}`)
 }
 
+/** The name or number of a user or group. */
+function account(value) {
+  if (Number.isInteger(value) && value >= 0) return String(value)
+  return typeof value === 'string' && /^[^\0:,]+$/.test(value) ? value : wanted('a name or a number')
+}
+
+/** Permission bits: a number, or octal digits. */
+function mode(value) {
+  const bits = typeof value === 'string' && /^[0-7]{1,4}$/.test(value) ? parseInt(value, 8) : value
+  return Number.isInteger(bits) && bits >= 0 && bits <= 0o777 ? bits : wanted('a mode like 0o027 or "027"')
+}
+
 /** `[NAME=]ADDR`: 8000, `127.0.0.1:8000`, `[::1]:8000`, `unix:PATH`. */
 function listener(value) {
   const text = String(value)
@@ -97,11 +109,18 @@ function listener(value) {
 }
 
 function address(text) {
-  if (/^unix:./.test(text)) return { path: resolve(text.slice('unix:'.length)) }
+  if (/^unix:./.test(text)) return socket(text.slice('unix:'.length))
   const [, ipv6, ipv4, digits] = /^(?:(?:\[(.*)\]|([\d.]+)):)?(\d+)$/.exec(text) ?? wanted('an address like 8000, "127.0.0.1:8000", "[::1]:8000" or "unix:PATH"')
   const [host, port] = [ipv6 ?? ipv4, Number(digits)]
   if (host !== undefined && !net.isIP(host)) wanted('an IP address before the port')
   return port <= 65_535 ? { host, port } : wanted('a port up to 65535')
 }
 
-module.exports = { wanted, time, positiveTime, limit, lifetime, heartbeat, requests, memory, size, count, surge, signal, listener }
+/** `PATH[,mode=…][,owner=…][,group=…]` */
+function socket(text) {
+  const [, path, tail] = /^(.*?)((?:,(?:mode|owner|group)=[^,]*)*)$/s.exec(text)
+  const access = Object.fromEntries(tail.split(',').slice(1).map((part) => part.split('=')))
+  return { path: resolve(path), ...(access.mode !== undefined && { mode: mode(access.mode) }), ...(access.owner !== undefined && { owner: account(access.owner) }), ...(access.group !== undefined && { group: account(access.group) }) }
+}
+
+module.exports = { wanted, time, positiveTime, limit, lifetime, heartbeat, requests, memory, size, count, surge, signal, account, mode, listener }

@@ -54,6 +54,12 @@ pub struct Answer {
     pub environment: Option<HashMap<String, String>>,
 }
 
+/// The version of this addon: it is to be that of the package around it.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 /// Takes the name and the configured listeners, and starts the thread. Throws with a line for people where that cannot be.
 #[napi]
 pub fn start(settings: Settings, on_report: Function<'_, Report, ()>) -> napi::Result<Running> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dutch_master::Options;
 use dutch_master::core::Surge;
-use dutch_master::options::{ListenSpec, ReadyOn};
+use dutch_master::options::{ListenSpec, ReadyOn, ResourceLimit, SocketAccess};
 use dutch_master_protocol::message::Address;
 use napi_derive::napi;
 
@@ -18,6 +18,12 @@ pub struct Settings {
     pub node_sdk: String,
     pub listen: Vec<Listen>,
     pub dir: Option<String>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub groups: Option<Vec<String>>,
+    pub umask: Option<u32>,
+    pub limit: Option<Vec<String>>,
+    pub no_new_privs: Option<bool>,
     pub restart_signal: String,
     pub start_timeout: Option<f64>,
     pub kill_timeout: Option<f64>,
@@ -50,6 +56,10 @@ pub struct Listen {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub path: Option<String>,
+    /// Of the file of a Unix socket: permission bits, user and group.
+    pub mode: Option<u32>,
+    pub owner: Option<String>,
+    pub group: Option<String>,
 }
 
 impl Settings {
@@ -59,6 +69,12 @@ impl Settings {
             args: self.args,
             listen: self.listen.into_iter().map(Listen::into_spec).collect::<napi::Result<_>>()?,
             dir: self.dir.map(Into::into),
+            user: self.user,
+            group: self.group,
+            groups: self.groups,
+            umask: self.umask,
+            limit: self.limit.into_iter().flatten().map(|limit| resource_limit(&limit)).collect::<napi::Result<_>>()?,
+            no_new_privs: self.no_new_privs,
             restart_signal: self.restart_signal,
             start_timeout: self.start_timeout.map_or(defaults.start_timeout, millis),
             kill_timeout: self.kill_timeout.map_or(defaults.kill_timeout, millis),
@@ -95,8 +111,13 @@ impl Listen {
             (None, Some(port)) => Address::tcp(host, port),
             (None, None) => return Err(napi::Error::from_reason("a listener has no address")),
         };
-        Ok(ListenSpec { name: self.name, address })
+        let access = SocketAccess { mode: self.mode, owner: self.owner, group: self.group };
+        Ok(ListenSpec { name: self.name, address, access })
     }
+}
+
+fn resource_limit(text: &str) -> napi::Result<ResourceLimit> {
+    text.parse().map_err(|error| napi::Error::from_reason(format!("`limit`: {error}")))
 }
 
 /// Negative: never, as it is when it is left out.

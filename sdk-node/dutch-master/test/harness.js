@@ -2,13 +2,13 @@
 // Real masters for the tests: a Node process with a `master.js` in a folder of its own. Everything is waited for by its event, and ends with the test.
 
 const { spawn, spawnSync } = require('node:child_process')
-const { EventEmitter, once } = require('node:events')
+const { once } = require('node:events')
 const { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } = require('node:fs')
 const http = require('node:http')
 const { tmpdir } = require('node:os')
 const { dirname, join } = require('node:path')
 const readline = require('node:readline')
-const { HANG_MS, bounded, kill, parse } = require('../../test-support.js')
+const { HANG_MS, Lines, bounded, kill, parse } = require('../../test-support.js')
 
 const PACKAGE = join(__dirname, '..')
 const PROGRAM = process.env.DUTCH_MASTER ?? join(PACKAGE, '../../target/debug/dutch-master')
@@ -26,29 +26,6 @@ const me = () => ({ event: 'up', id: cluster.worker.id, pid: process.pid, cwd: p
 const server = http.createServer((request, response) => response.end(JSON.stringify(me())))
 server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ...me(), port: server.address().port })))
 `
-
-/** Lines that were seen, and those that will be; each is found once. */
-class Lines extends EventEmitter {
-  all = []
-  #found = new Set()
-
-  add(line) {
-    this.all.push(line)
-    this.emit('line')
-  }
-
-  /** The next line, past or future, that `matches` and was not found before. */
-  async next(matches, what) {
-    const look = () => this.all.find((line) => !this.#found.has(line) && matches(line))
-    const found = async () => {
-      while (!look()) await once(this, 'line')
-      return look()
-    }
-    const line = await bounded(found(), what).catch((error) => Promise.reject(new Error(`${error.message}\nseen: ${this.all.map((line) => JSON.stringify(line)).join('\n')}`)))
-    this.#found.add(line)
-    return line
-  }
-}
 
 const cleanups = new WeakMap()
 

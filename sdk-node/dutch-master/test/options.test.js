@@ -32,6 +32,11 @@ test('values have every form that is written in the documentation', () => {
     ['listen', 8000, [{ name: undefined, host: undefined, port: 8000 }]],
     ['listen', ['web=127.0.0.1:80', '[::1]:81'], [{ name: 'web', host: '127.0.0.1', port: 80 }, { name: undefined, host: '::1', port: 81 }]],
     ['listen', 'unix:/run/a.sock', [{ name: undefined, path: '/run/a.sock' }]],
+    ['listen', 'a=unix:/run/a,b.sock,mode=0660,owner=www,group=7', [{ name: 'a', path: '/run/a,b.sock', mode: 0o660, owner: 'www', group: '7' }]],
+    ['user', 33, '33'],
+    ['groups', ['www', 7], ['www', '7']],
+    ['umask', '027', 0o27],
+    ['umask', 0o27, 0o27],
   ]) {
     assert.deepEqual(read(option, value), expected, `${option}: ${value}`)
   }
@@ -63,6 +68,11 @@ test('a wrong value is refused, and the refusal names the option and what is wan
     ['listen', 'localhost:80', /address/],
     ['listen', '999.1.1.1:80', /IP address/],
     ['listen', 70_000, /port/],
+    ['listen', 'unix:/a,mode=9', /mode/],
+    ['user', -1, /name or a number/],
+    ['groups', 'www', /array/],
+    ['umask', 0o1777, /mode/],
+    ['umask', '8', /mode/],
     ['beforeFork', 'true', /function/],
     ['workerEnvironment', ['A=1'], /object/],
     ['logger', {}, /bunyan or pino/],

@@ -2,14 +2,15 @@
 // The packages as they would be published: what is in them, and the README's quick start with them in an empty project elsewhere.
 
 const assert = require('node:assert/strict')
-const { execFileSync, spawn } = require('node:child_process')
+const { execFileSync, spawn, spawnSync } = require('node:child_process')
 const { once } = require('node:events')
-const { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } = require('node:fs')
+const { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const { join } = require('node:path')
 const { after, before, test } = require('node:test')
 const readline = require('node:readline')
-const { PACKAGE, bounded, eventually, get, kill } = require('./harness.js')
+const { triples } = require('../lib/platform.js')
+const { PACKAGE, PROGRAM, bounded, eventually, get, kill } = require('./harness.js')
 
 let dir
 let environment
@@ -68,6 +69,24 @@ for (const [what, command, args] of [
   })
 }
 
+test('what is published is laid out from what was built for each platform, and nothing is published without one of them', () => {
+  const [triple] = triples()
+  const [built, out] = [join(dir, 'built'), join(dir, 'published')]
+  mkdirSync(built)
+  copyFileSync(join(PACKAGE, `dutch-master.${triple}.node`), join(built, `dutch-master.${triple}.node`))
+  copyFileSync(PROGRAM, join(built, `dutch-master.${triple}`))
+  const layOut = (...words) => spawnSync(process.execPath, [join(PACKAGE, 'scripts/packages.js'), out, built, ...words], { encoding: 'utf8' })
+  const missing = layOut()
+  assert.equal(missing.status, 1)
+  assert.match(missing.stderr, /missing: .*dutch-master\.linux-arm64-musl\.node/)
+  assert.equal(layOut('--incomplete').status, 0)
+  assert.deepEqual(readdirSync(out).sort(), ['dutch-master', `dutch-master-${triple}`])
+  const [main, native] = ['dutch-master', `dutch-master-${triple}`].map((name) => JSON.parse(readFileSync(join(out, name, 'package.json'), 'utf8')))
+  assert.equal(main.private, undefined)
+  assert.equal(Object.keys(main.optionalDependencies).length, 6)
+  assert.deepEqual([native.os, native.cpu, native.files], [[process.platform], [process.arch], ['dutch-master', 'dutch-master.node']])
+})
+
 test('a platform without a package gets a line that says so', () => {
   const native = readdirSync(join(dir, 'node_modules')).find((name) => /^dutch-master-(linux|darwin)/.test(name))
   assert.ok(statSync(join(dir, 'node_modules', native, 'dutch-master')).mode & 0o100)
@@ -80,6 +99,6 @@ test('a platform without a package gets a line that says so', () => {
     }
     return assert.fail('it ran')
   }
-  assert.match(failing(process.execPath, ['master.js']), /the native addon cannot be loaded \(none is installed for /)
-  assert.match(failing('node_modules/.bin/dutch-master', ['status']), /^dutch-master: there is no program for /)
+  assert.match(failing(process.execPath, ['master.js']), /the native addon cannot be loaded: none is installed for /)
+  assert.match(failing('node_modules/.bin/dutch-master', ['status']), /^dutch-master: the native program cannot be found: none is installed for /)
 })

@@ -57,7 +57,9 @@ test('the log has the wording of the original, and a child logger for what conce
     assert.ok(line.workerId >= 1 && line.workerPid > 1, JSON.stringify(line))
   }
   const exits = master.log.all.filter((line) => line.msg === 'Worker exited')
-  assert.deepEqual(exits.map(({ signal }) => signal), ['SIGTERM', 'SIGTERM', 'SIGTERM', 'SIGTERM'])
+  assert.equal(exits.length, 4)
+  // Nothing holds its loop any more: it may end by itself before the signal comes.
+  for (const { signal, code } of exits) assert.ok(signal === 'SIGTERM' || code === 0, JSON.stringify({ signal, code }))
   assert.deepEqual(master.log.all.filter((line) => line.level > 30), [])
 })
 

@@ -10,8 +10,8 @@ const { Worker } = require('./worker.js')
 /** Shared by every copy of this package in the process, so that one connects and the others get the same object. */
 const INSTANCE = Symbol.for('dutch-master-worker')
 const VARIABLES = ['DUTCH_MASTER_SOCKET', 'DUTCH_MASTER_TOKEN', 'DUTCH_MASTER_WORKER_ID', 'DUTCH_MASTER_SLOT']
-/** Optional features of the protocol: see heartbeat.js and max-requests.js. */
-const FEATURES = ['heartbeat', 'max-requests']
+/** Optional features of the protocol: `resume` is the session's, for the others see heartbeat.js and max-requests.js. */
+const FEATURES = ['resume', 'heartbeat', 'max-requests']
 /** How long Node's cluster child may take to disconnect when nothing of it is open. */
 const FINISH_MS = 1_000
 
@@ -89,6 +89,7 @@ function connect(settings) {
     worker.emit('disconnect', { reason: order.reason, deadline: new Date(Date.now() + order.timeoutMs) })
   })
   session.on('lost', () => say('the connection to the master was lost; serving on'))
+  session.on('reconnected', () => say('a master took this worker back'))
   session.on('problem', ({ code, message }) => say(`the master reports: ${message} (${code})`))
   return worker
 
@@ -101,6 +102,7 @@ function connect(settings) {
     process.once('disconnect', () => {
       // Nobody is there to send the SIGTERM that ends a worker.
       if (!session.alive) setImmediate(() => process.exit(0))
+      else session.once('ended', () => setTimeout(() => process.exit(0), FINISH_MS).unref())
     })
   }
 }

@@ -47,11 +47,12 @@ class Channel {
       process.nextTick(callback ?? ((error) => process.emit('error', error)), closed())
       return false
     }
-    if (!this.#session.alive) {
-      // The master is away, which is no fault of the app: no 'error' event, as that would end it.
+    if (!this.#session.alive && this.#session.ordered) {
+      // Nobody will hear it, which is no fault of the app: no 'error' event, as that would end it.
       if (callback) process.nextTick(callback, closed())
       return false
     }
+    // Without an order the session keeps what is said for the master's successor.
     if (handle && !isFunction(handle)) say('process.send: the message is sent without its handle; this master takes none')
     if (isObject(message) && message.event === 'request-restart') this.#session.requestRestart(textOf(message.reason))
     else this.#sendJson(JSON.stringify(message))

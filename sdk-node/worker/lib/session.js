@@ -4,7 +4,8 @@
 const { EventEmitter } = require('node:events')
 
 /**
- * Events: `order` ({ reason, timeoutMs }), `lost` (the connection ended without an order), `problem` ({ code, message }).
+ * Events: `order` ({ reason, timeoutMs }), `ended` (the connection), `lost` (it ended without an order), `reconnected` (a master took this worker back),
+ * `problem` ({ code, message }).
  */
 class Session extends EventEmitter {
   #connection
@@ -76,11 +77,12 @@ class Session extends EventEmitter {
         return this.emit('order', event)
       case 'disconnected':
         this.alive = false
+        this.emit('ended')
         if (!event.ordered) this.emit('lost')
         return
       case 'reconnected':
         this.alive = true
-        return
+        return this.emit('reconnected')
       case 'error':
         return this.emit('problem', event)
     }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the addon inside an image of Node for Linux, as root: with apk (musl) or apt (glibc), and a Rust of its own. UNTESTED outside the workflow that calls it, and not run there yet.
+# Builds the addons of both packages and the master inside an image of Node for Linux, as root: with apk (musl) or apt (glibc), and a Rust of its own. UNTESTED outside the workflow that calls it, and not run there yet.
+# Run in the checkout, with the platform's name in PLATFORM and its target in CARGO_BUILD_TARGET; what was built is in the folder `built` afterwards.
 set -eu
 if command -v apk > /dev/null; then
   apk add --no-cache build-base rustup
@@ -12,5 +13,4 @@ else
 fi
 rustup-init -y --profile minimal
 PATH="$HOME/.cargo/bin:$PATH"
-npm run build
-node -p "require('./binding.js').version()"
+sh sdk-node/worker/scripts/build-platform.sh

@@ -61,20 +61,26 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   const script = resolve(__dirname, 'apps', app)
   const common = ['-n', String(workers), '--log-format', 'json', '--log-level', 'debug', ...(sdk ? ['--node-sdk', sdk] : []), '--settle-time', '1ms']
   const [command, args] = master ? [MASTER, ['start', ...common, ...options, script]] : [process.execPath, [...nodeArgs, script]]
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, uid, gid: uid, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
-  const running = { child, dir, said: new Lines(), log: new Lines(), errors: new Lines() }
-  const closed = once(child, 'close')
-  const pids = new Set()
-  readline.createInterface({ input: child.stdout }).on('line', (line) => running.said.add(parse(line)))
-  readline.createInterface({ input: child.stderr }).on('line', (line) => {
-    const entry = parse(line)
-    if (entry.workerPid) pids.add(entry.workerPid)
-    if (entry.msg) running.log.add(entry)
-    else running.errors.add(line)
-  })
+  const running = { dir, said: new Lines(), log: new Lines(), errors: new Lines() }
+  const [pids, ends] = [new Set(), []]
+  /** The same command again, after the master was killed. */
+  running.startAgain = () => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, uid, gid: uid, env: { ...process.env, ...env, XDG_RUNTIME_DIR: dir, NODE_TEST_CONTEXT: undefined } })
+    running.child = child
+    pids.add(child.pid)
+    ends.push(once(child, 'close'))
+    readline.createInterface({ input: child.stdout }).on('line', (line) => running.said.add(parse(line)))
+    readline.createInterface({ input: child.stderr }).on('line', (line) => {
+      const entry = parse(line)
+      if (entry.workerPid) pids.add(entry.workerPid)
+      if (entry.msg) running.log.add(entry)
+      else running.errors.add(line)
+    })
+  }
+  running.startAgain()
   t.after(async () => {
-    for (const pid of [child.pid, ...pids]) kill(pid)
-    await closed
+    for (const pid of pids) kill(pid)
+    await Promise.all(ends)
     rmSync(dir, { recursive: true, force: true })
   })
   /** The first thing that the app says of this kind. */
@@ -83,10 +89,10 @@ function start(t, app, { master = true, options = [], workers = 1, env = {}, nod
   running.logs = (msg) => running.log.find((line) => line.msg === msg, `log message ${msg}`)
   running.complains = (pattern) => running.errors.find((line) => pattern.test(line), `stderr ${pattern}`)
   /** The exit code of the process that was started, once it and its output have ended. */
-  running.exits = async () => (await bounded(closed, 'its exit'))[0]
+  running.exits = async () => (await bounded(ends.at(-1), 'its exit'))[0]
   /** A rolling restart: with one worker, it is told to go once its replacement runs. */
-  running.restart = () => child.kill('SIGUSR2')
-  running.stop = () => child.kill('SIGTERM')
+  running.restart = () => running.child.kill('SIGUSR2')
+  running.stop = () => running.child.kill('SIGTERM')
   /** What `dutch-master status --json` says. */
   running.status = async () => JSON.parse((await promisify(execFile)(MASTER, ['status', '--json'], { env: { ...process.env, XDG_RUNTIME_DIR: dir } })).stdout)
   return running

@@ -24,11 +24,33 @@ test('a worker serves on without its master, still connected as far as the app c
   assert.ok(!pool.said.all.some(({ event }) => event === 'disconnect' || event === 'exit'))
 })
 
-test('what the app sends meanwhile harms nobody', async (t) => {
-  const { port } = await orphan(t, '60s')
+test('what the app sends meanwhile is kept for the next master', async (t) => {
+  const { pool, port } = await orphan(t, '60s')
   const client = await Client.connect(t, port)
-  assert.equal((await client.get('/restart').response()).body, 'false ERR_IPC_CHANNEL_CLOSED')
+  assert.equal((await client.get('/restart').response()).body, 'true null')
   assert.equal((await client.get('/').response()).status, 200)
+  pool.startAgain()
+  await pool.complains(/a master took this worker back/)
+  assert.equal((await pool.logs('Worker dying')).workerId, 1)
+})
+
+test('a worker that had an order when its master died finishes and exits', async (t) => {
+  const pool = start(t, 'http.js', { env: { HOLD: '1' } })
+  const { port, pid } = await pool.hears('listening')
+  const says = (event) => pool.said.find((line) => line.event === event && line.pid === pid, event)
+  const [waiting, sender, go] = [await Client.connect(t, port), await Client.connect(t, port), await Client.connect(t, port)]
+  waiting.get('/wait')
+  for (const client of [sender, go]) assert.equal((await client.get('/').response()).status, 200)
+  await pool.logs('Cluster ready')
+  pool.restart()
+  await says('order')
+  pool.child.kill('SIGKILL')
+  // The connection's end may reach the worker a little later.
+  const sent = await sender.get('/restart').response()
+  assert.ok(['true null', 'false ERR_IPC_CHANNEL_CLOSED'].includes(sent.body), sent.body)
+  await go.get('/go').response()
+  assert.equal((await waiting.response()).body, 'waited')
+  assert.equal((await says('exit')).code, 0)
 })
 
 test('after the orphan timeout it drains, disconnects and exits 0', async (t) => {

@@ -9,6 +9,8 @@
 //! 5. A connection ends by half-close, and is read until the client has closed it as well: closing with unread bytes would reset it.
 //! 6. What remains shortly before the order's deadline is cut.
 //!
+//! While it serves, it lets workers of the same pool with fewer connections accept first.
+//!
 //! hyper's own graceful shutdown closes idle connections at once, and so resets requests that are on their way.
 
 mod acceptor;

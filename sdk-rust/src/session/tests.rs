@@ -19,6 +19,7 @@ use crate::worker::ListenError;
 
 mod first;
 mod resume;
+mod vectors;
 
 /// A session and the time it believes in.
 struct World {

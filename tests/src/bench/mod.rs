@@ -4,6 +4,7 @@
 pub mod balance;
 pub mod footprint;
 pub mod generator;
+pub mod hosts;
 pub mod many;
 pub mod pool;
 pub mod reports;
@@ -26,13 +27,15 @@ pub struct Effort {
     pub crashes: usize,
     /// How many workers are many.
     pub many: usize,
+    /// How many rolling restarts the load goes through.
+    pub restarts: usize,
 }
 
 impl Effort {
     /// What `make bench` does.
-    pub const FULL: Effort = Effort { pairs: 7, load: Duration::from_secs(2), watch: Duration::from_secs(30), crashes: 16, many: 1_000 };
+    pub const FULL: Effort = Effort { pairs: 7, load: Duration::from_secs(2), watch: Duration::from_secs(30), crashes: 16, many: 1_000, restarts: 5 };
     /// Enough to see that it works.
-    pub const QUICK: Effort = Effort { pairs: 2, load: Duration::from_millis(300), watch: Duration::from_secs(2), crashes: 1, many: 50 };
+    pub const QUICK: Effort = Effort { pairs: 2, load: Duration::from_millis(300), watch: Duration::from_secs(2), crashes: 1, many: 50, restarts: 1 };
 }
 
 /// How many connections the load has, unless a section says otherwise.

@@ -18,6 +18,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Where the workers' reports go, in the folder of the pool.
 const PIPE: &str = "reports";
 
+/// pm2's program, in the folder of the workers.
+const PM2: &str = "pm2/node_modules/pm2/bin/pm2";
+
 /// Who keeps the workers running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
@@ -29,6 +32,36 @@ pub enum Host {
     ClusterRoundRobin,
     /// Node's own cluster with one shared listener.
     ClusterShared,
+    /// dutch-master inside a Node process, as the npm package of that name has it.
+    Embedded,
+    /// pm2 in its cluster mode.
+    Pm2,
+}
+
+impl Host {
+    /// What the tables call it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Host::Master => "dutch-master",
+            Host::Launcher => "inherited listener",
+            Host::ClusterRoundRobin => "cluster, rr",
+            Host::ClusterShared => "cluster, none",
+            Host::Embedded => "dutch-master in Node",
+            Host::Pm2 => "pm2, cluster mode",
+        }
+    }
+
+    /// Whether it can be had: pm2 is not part of every checkout.
+    #[must_use]
+    pub fn is_installed(self) -> bool {
+        self != Host::Pm2 || repository("tests/workers").join(PM2).exists()
+    }
+
+    /// Whether it has dutch-master's commands.
+    fn is_ours(self) -> bool {
+        matches!(self, Host::Master | Host::Embedded)
+    }
 }
 
 /// What the workers are.
@@ -36,12 +69,20 @@ pub enum Host {
 pub enum App {
     /// Node's HTTP server.
     Node,
+    /// The same, with what the load client asks for.
+    NodeService,
     /// axum on a runtime of one thread.
     RustSingle,
     /// axum on a runtime of two threads.
     RustMulti,
     /// A program that says that it is ready, and waits.
     Trivial,
+}
+
+impl App {
+    fn is_node(self) -> bool {
+        matches!(self, App::Node | App::NodeService)
+    }
 }
 
 /// Workers that run.
@@ -83,6 +124,7 @@ impl Pool {
         let mut reports = Reports::new(&pipe);
         let mut command = command(host, app, workers, options);
         command.env_remove("DUTCH_MASTER_SOCKET").env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", folder.path()).env(VARIABLE, &pipe);
+        command.env("PM2_HOME", folder.path());
         let started = now();
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
         let ready = reports.wait(Stage::Ready, workers);
@@ -112,6 +154,24 @@ impl Pool {
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Replaces every worker, and waits until the new ones are ready; the last old ones may still be going.
+    ///
+    /// # Panics
+    /// When that does not happen, and for a launcher, which cannot.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        match self.host {
+            Host::Master | Host::Embedded => self.control(&["restart"]),
+            Host::ClusterRoundRobin | Host::ClusterShared => send(self.pid(), Signal::SIGUSR2),
+            Host::Pm2 => {
+                let output = pm2().args(["reload", "all"]).env("PM2_HOME", self.folder.path()).output().expect("pm2 can be run");
+                assert!(output.status.success(), "pm2 reload: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            Host::Launcher => panic!("a launcher replaces nothing"),
+        }
+        self.ready = self.reports.wait(Stage::Ready, self.ready.len());
+    }
+
     /// The trivial worker, on its own, reporting as the others do.
     #[must_use]
     pub fn bare_worker(&self) -> Command {
@@ -127,7 +187,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.host == Host::Master {
+        if self.host.is_ours() {
             send(self.pid(), Signal::SIGTERM);
             let until = Instant::now() + STOP_PATIENCE;
             while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
@@ -150,6 +210,7 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
     let n = workers.to_string();
     let (program, mode) = match app {
         App::Node => (repository("tests/workers/hello.js"), None),
+        App::NodeService => (repository("tests/workers/service.js"), None),
         App::RustSingle => (binary("bench-worker"), Some("single")),
         App::RustMulti => (binary("bench-worker"), Some("multi")),
         App::Trivial => (binary("bench-trivial"), None),
@@ -158,7 +219,7 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
         Host::Master => {
             let mut command = Command::new(binary("dutch-master"));
             command.args(["start", "--num-workers", &n]).args(options);
-            if app != App::Node {
+            if !app.is_node() {
                 command.args(["--listen", "web=127.0.0.1:0"]);
             }
             command.arg(program).args(mode).stdin(Stdio::null());
@@ -169,7 +230,7 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
             listener.set_nonblocking(true).expect("a listener can be non-blocking");
             let mut command = Command::new(binary("bench-launcher"));
             command.arg(n);
-            if app == App::Node {
+            if app.is_node() {
                 command.arg("node");
             }
             command.arg(program).args(mode).stdin(OwnedFd::from(listener));
@@ -177,13 +238,25 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
         }
         Host::ClusterRoundRobin | Host::ClusterShared => {
             let policy = if host == Host::ClusterShared { "none" } else { "rr" };
-            node(&repository("tests/workers/cluster.js"), &[&n, policy])
+            node(&repository("tests/workers/cluster.js"), &[&n, policy], &program)
+        }
+        Host::Embedded => node(&repository("tests/workers/embedded.js"), &[&n], &program),
+        Host::Pm2 => {
+            let mut command = pm2();
+            command.args(["start", "--no-daemon", "-i", &n]).arg(program).stdin(Stdio::null());
+            command
         }
     }
 }
 
-fn node(script: &Path, args: &[&str]) -> Command {
+fn pm2() -> Command {
     let mut command = Command::new("node");
-    command.arg(script).args(args).stdin(Stdio::null());
+    command.arg(repository("tests/workers").join(PM2));
+    command
+}
+
+fn node(script: &Path, args: &[&str], program: &Path) -> Command {
+    let mut command = Command::new("node");
+    command.arg(script).args(args).arg(program).stdin(Stdio::null());
     command
 }

@@ -58,18 +58,9 @@ fn print(size: usize, hosts: &[Host], runs: &[[Runs; 2]]) {
             let ratio = median(rates) / median(limit);
             let (least, most) = spread(&rates.iter().zip(limit).map(|(rate, limit)| rate / limit).collect::<Vec<_>>());
             let pairs = format!("{least:.3} to {most:.3}");
-            let expected = if *host == Host::Master { "   expected 0.97 or more" } else { "" };
-            let (host, rate, unevenness) = (label(*host), median(rates), median(unevenness));
+            let expected = if (hosts[0], *host) == (Host::Launcher, Host::Master) { "   expected 0.97 or more" } else { "" };
+            let (host, rate, unevenness) = (host.label(), median(rates), median(unevenness));
             println!("{size:<8} {name:<14} {host:<20} {rate:>10.0} {ratio:>8.3}   {pairs:<20} {unevenness:.2}{expected}");
         }
-    }
-}
-
-fn label(host: Host) -> &'static str {
-    match host {
-        Host::Master => "dutch-master",
-        Host::Launcher => "inherited listener",
-        Host::ClusterRoundRobin => "cluster, rr",
-        Host::ClusterShared => "cluster, none",
     }
 }

@@ -1,4 +1,5 @@
 //! An axum service over the Rust SDK: `/`, `/slow`, `/echo`, and `/leak` and `/block` to misbehave. With `--graceful hyper` it ends by hyper's own graceful shutdown, as people would write it without the SDK: the negative control.
+//! With `--no-resume` it does not come back when its master has died.
 //!
 //! In that mode it also counts the connections that it accepts, if `HTTP_WORKER_COUNTS` names a folder.
 
@@ -15,7 +16,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Query;
 use axum::routing::{get, post};
-use dutch_master_worker::{Listener, Worker};
+use dutch_master_protocol::env;
+use dutch_master_worker::{Listener, Settings, Worker};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -23,10 +25,11 @@ use hyper_util::service::TowerToHyperService;
 const THREADS: usize = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let worker = Worker::from_env()?;
+    let option = |option: &str| std::env::args().any(|arg| arg == option);
+    let worker = if option("--no-resume") { connect_without_resume()? } else { Worker::from_env()? };
     let name = worker.welcome().and_then(|welcome| welcome.names.first().cloned()).ok_or("no listener is configured")?;
     let listener = worker.listen_blocking(format!("name:{name}").as_str())?;
-    let hyper_graceful = std::env::args().skip(1).eq(["--graceful", "hyper"]);
+    let hyper_graceful = option("--graceful");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     runtime.block_on(async {
         match hyper_graceful {
@@ -34,6 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             false => Ok(dutch_master_worker::axum::serve(&worker, listener, router()).await?),
         }
     })
+}
+
+fn connect_without_resume() -> Result<Worker, Box<dyn Error>> {
+    let settings = Settings::new(std::env::var(env::SOCKET)?, std::env::var(env::TOKEN)?);
+    Ok(Worker::connect(Settings { features: Vec::new(), ..settings })?)
 }
 
 fn router() -> Router {

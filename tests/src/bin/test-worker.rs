@@ -3,7 +3,7 @@
 //! `test-worker hello listen listening serve drained hang` is a good one; `test-worker hello exit:7` crashes after `hello`.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, exit};
@@ -73,7 +73,11 @@ impl Worker {
             // A process of the same group that only SIGKILL ends.
             "child" => drop(Command::new(std::env::current_exe()?).args(["ignore-term", "hang"]).spawn()?),
             "hello" => self.hello()?,
-            "listen" => self.listen()?,
+            "listen" => self.listen(None)?,
+            // An address of its own wish.
+            "listen-at" => self.listen(Some(argument.parse()?))?,
+            // So many processes that lose their parent at once, and end with this code.
+            "orphans" => orphans(argument)?,
             "listening" => self.say(&FromWorker::Listening(Listening::default()))?,
             // Accepts until the order to go, or for so many milliseconds.
             "serve" => self.serve(argument.parse().map(Duration::from_millis).ok())?,
@@ -138,10 +142,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks for the first configured listener.
-    fn listen(&mut self) -> Result<()> {
-        let name = self.welcome.names.first().cloned().ok_or("no listener is configured")?;
-        self.say(&FromWorker::Listen(Listen { seq: 1, name: Some(name), ..Listen::default() }))?;
+    /// Asks for this address, or for the first configured listener.
+    fn listen(&mut self, at: Option<SocketAddr>) -> Result<()> {
+        let request = match at {
+            Some(at) => Listen { seq: 1, address: Some(Address::tcp(Some(at.ip()), at.port())), ..Listen::default() },
+            None => Listen { seq: 1, name: Some(self.welcome.names.first().cloned().ok_or("no listener is configured")?), ..Listen::default() },
+        };
+        self.say(&FromWorker::Listen(request))?;
         while self.listener.is_none() {
             match self.hear()? {
                 FromMaster::Listener(_) => {
@@ -231,6 +238,12 @@ fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
         request.push(byte[0]);
     }
     stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+}
+
+/// Each outlives the shell that started it: whoever reaps orphans here inherits it.
+fn orphans(count: &str) -> io::Result<()> {
+    let line = format!("i=0; while [ $i -lt {count} ]; do (sh -c 'exit 3' & ); i=$((i+1)); done; setsid sleep 3600 >/dev/null 2>&1 &");
+    Command::new("sh").args(["-c", &line]).status().map(drop)
 }
 
 #[allow(unsafe_code)]

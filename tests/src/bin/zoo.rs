@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::codec::{FrameDecoder, decode, encode};
 use dutch_master_protocol::message::{
-    AppMessage, Close, Disconnect, DisconnectReason, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listening, VERSION, Welcome, codes,
+    AppMessage, Close, Disconnect, DisconnectReason, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listening, VERSION, Welcome, codes, features,
 };
 use dutch_master_protocol::{env, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,6 +45,8 @@ enum Fault {
     ExitsBeforeDraining,
     /// It sends messages without end.
     Floods,
+    /// It offers every feature, and has none.
+    PromisesFeatures,
 }
 
 impl Fault {
@@ -59,6 +61,7 @@ impl Fault {
             "ignores-disconnect" => Fault::IgnoresDisconnect,
             "exits-before-draining" => Fault::ExitsBeforeDraining,
             "floods" => Fault::Floods,
+            "promises-features" => Fault::PromisesFeatures,
             _ => return None,
         })
     }
@@ -113,7 +116,9 @@ impl Master {
     fn hello(&mut self, fault: Fault) -> Result<Welcome> {
         let token = std::env::var(env::TOKEN)?;
         let token = if fault == Fault::WrongToken { token.chars().rev().collect() } else { token };
-        self.say(&FromWorker::Hello(Hello { protocol: VERSION, token: Some(token), sdk: Some("zoo".into()), ..Hello::default() }))?;
+        let promised: &[&str] = if fault == Fault::PromisesFeatures { &[features::RESUME, features::HEARTBEAT, features::MAX_REQUESTS] } else { &[] };
+        let features = promised.iter().map(|feature| (*feature).into()).collect();
+        self.say(&FromWorker::Hello(Hello { protocol: VERSION, token: Some(token), sdk: Some("zoo".into()), features, ..Hello::default() }))?;
         loop {
             match self.wait()? {
                 (FromMaster::Welcome(welcome), _) if welcome.protocol == VERSION => return Ok(welcome),

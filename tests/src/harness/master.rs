@@ -137,7 +137,16 @@ impl Master {
     #[track_caller]
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
-        let Ok(code) = self.exit.recv_timeout(PATIENCE) else { panic!("a killed master does not end") };
+        self.await_death();
+    }
+
+    /// Waits until it has been killed.
+    ///
+    /// # Panics
+    /// When it is not, or ends by itself.
+    #[track_caller]
+    pub fn await_death(&self) {
+        let Ok(code) = self.exit.recv_timeout(PATIENCE) else { panic!("the master does not end:\n{}", self.log) };
         assert_eq!(code, None, "the master had ended by itself:\n{}", self.log);
     }
 

@@ -13,7 +13,7 @@ pub struct Usage {
     pub descriptors: usize,
     /// Threads.
     pub threads: usize,
-    /// Resident memory in KiB.
+    /// Resident memory in KiB that is its own; pages of files come and go as the system likes.
     pub resident_kib: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Usage {
 pub fn usage(pid: i32) -> Usage {
     let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).expect("the process lives").count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok());
     Usage { descriptors: count("fd"), threads: count("task"), resident_kib: resident.expect("the system tells resident memory") }
 }
 

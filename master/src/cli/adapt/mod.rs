@@ -88,7 +88,7 @@ pub(super) async fn run(command: Adapt) -> u8 {
         Ok(None) => exit::DONE,
         Ok(Some(mut worker)) => {
             // There is one of this process for each worker.
-            resident::give_back_the_start();
+            resident::give_back_what_is_not_needed();
             match worker.until_the_end().await {
                 Ended::Code(code) => code,
                 Ended::Signal(signal) => {

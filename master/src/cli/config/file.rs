@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys;
 use super::place::Places;
 use crate::cli::metrics;
+use crate::cli::rights;
 use crate::cli::settings::{Settings, name_given_twice};
 use crate::cli::values;
 
@@ -163,6 +164,12 @@ impl Reader<'_> {
             "env" => add(&mut settings.env, list(key, value, values::env)?),
             "worker_environment" => add(&mut settings.env, self::variables(value)?),
             "before_fork" => settings.before_fork = Some(one(key, value, not_empty)?),
+            "user" => settings.user = Some(one(key, value, rights::account)?),
+            "group" => settings.group = Some(one(key, value, rights::account)?),
+            "groups" => settings.groups = Some(list(key, value, rights::account)?),
+            "umask" => settings.umask = Some(one(key, value, rights::mode)?),
+            "limit" => settings.limit = Some(list(key, value, rights::limit)?),
+            "no_new_privs" => settings.no_new_privs = Some(switch(key, value)?),
             "start_timeout" => settings.start_timeout = Some(one(key, value, values::positive_duration)?),
             "kill_timeout" => settings.kill_timeout = Some(one(key, value, values::duration)?),
             "settle_time" => settings.settle_time = Some(one(key, value, values::duration)?),

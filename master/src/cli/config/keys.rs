@@ -12,7 +12,7 @@ const STRINGS: &str = "an array of strings";
 const SWITCH: &str = "`true` or `false`";
 
 /// Every key with what is wanted, in the order in which they are shown.
-pub(super) const KEYS: [(&str, &str); 31] = [
+pub(super) const KEYS: [(&str, &str); 37] = [
     ("worker", TEXT),
     ("args", STRINGS),
     ("num_workers", "a number, or \"auto\""),
@@ -20,6 +20,12 @@ pub(super) const KEYS: [(&str, &str); 31] = [
     ("dir", TEXT),
     ("env", "an array of strings like \"KEY=VALUE\""),
     ("before_fork", TEXT),
+    ("user", "a name or a number"),
+    ("group", "a name or a number"),
+    ("groups", STRINGS),
+    ("umask", TEXT),
+    ("limit", STRINGS),
+    ("no_new_privs", SWITCH),
     ("start_timeout", TIME),
     ("kill_timeout", TIME),
     ("settle_time", TIME),

@@ -11,6 +11,7 @@ use dutch_master::core::Surge;
 use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, ReadyOn};
 
 use super::{Configuration, Origins};
+use crate::cli::rights;
 use crate::cli::settings::Log;
 use crate::cli::status::address;
 
@@ -64,6 +65,12 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         dir,
         env: _,
         before_fork,
+        user,
+        group,
+        groups,
+        umask,
+        limit,
+        no_new_privs,
         restart_signal,
         start_timeout,
         kill_timeout,
@@ -95,6 +102,12 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         ("listen", Value::Set(strings(listen.iter().map(listener)))),
         ("dir", or(path(dir), "the directory in which `start` is run")),
         ("before_fork", or(before_fork.as_deref().map(string), "no hook")),
+        ("user", or(user.as_deref().map(string), "the master's own")),
+        ("group", or(group.as_deref().map(string), "the user's")),
+        ("groups", or(groups.as_ref().map(strings), "those of the user")),
+        ("umask", or(umask.map(|mask| string(&rights::octal(mask))), "the master's own")),
+        ("limit", Value::Set(strings(limit.iter().map(ToString::to_string)))),
+        ("no_new_privs", or(no_new_privs.map(|is_on| is_on.to_string()), "true where `user`, `group` or `groups` is set")),
         ("start_timeout", Value::Set(time(*start_timeout))),
         ("kill_timeout", Value::Set(time(*kill_timeout))),
         ("settle_time", Value::Set(time(*settle_time))),
@@ -154,10 +167,10 @@ fn size(num_workers: NumWorkers) -> String {
 }
 
 fn listener(listen: &ListenSpec) -> String {
-    let ListenSpec { name, address: its } = listen;
+    let ListenSpec { name, address: its, access } = listen;
     let address = address(its);
-    let address = address.strip_prefix("*:").unwrap_or(&address);
-    name.as_ref().map_or(address.to_owned(), |name| format!("{name}={address}"))
+    let address = format!("{}{}", address.strip_prefix("*:").unwrap_or(&address), rights::access_text(access));
+    name.as_ref().map_or(address.clone(), |name| format!("{name}={address}"))
 }
 
 fn metrics_to(to: &MetricsTo) -> String {
@@ -242,10 +255,14 @@ mod tests {
     fn what_is_printed_is_a_file_with_the_same_meaning() {
         let command_line = Settings {
             worker: Some(vec!["a\"b.js".into(), "--x".into(), "\u{7f}\n".into()]),
-            listen: Some(["8000", "a=[::1]:9000", "b=unix:/run/b=c.sock"].iter().map(|text| values::listen(text).unwrap()).collect()),
+            listen: Some(["8000", "a=[::1]:9000", "b=unix:/run/b=c.sock,mode=0660,group=7"].iter().map(|text| values::listen(text).unwrap()).collect()),
             dir: Some("/srv/app".into()),
             env: Some(vec![("A b".into(), "1".into()), ("A b".into(), "2".into())]),
             orphan_timeout: Some(values::orphan_timeout("never").unwrap()),
+            user: Some("7".into()),
+            groups: Some(Vec::new()),
+            umask: Some(0o27),
+            limit: Some(vec![rights::limit("core=0:unlimited").unwrap()]),
             max_memory: Some(values::memory("1.5G").unwrap()),
             max_requests: Some(values::requests("1000").unwrap()),
             metrics: Some(MetricsTo::File("/var/a b.prom".into())),

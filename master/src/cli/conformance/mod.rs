@@ -16,6 +16,7 @@ mod report;
 mod session;
 mod steps;
 mod trial;
+mod vectors;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,6 +49,8 @@ Examples:
   dutch-master conformance --master -- dutch-master start -n 1 -l web=127.0.0.1:0 --settle-time 0s --
                                                      sessions against a master; the worker's command is added to its own
 
+Before this, run the test vectors (protocol/vectors) through the worker's decoder and encoder: they are faster, and try many more encodings than the kit does.
+
 Exit status: 0 no case failed, 1 one did, 2 wrong usage.";
 
 #[derive(Debug, Args)]
@@ -56,6 +59,9 @@ pub(super) struct Conformance {
     /// Only the cases of this section or rule, such as 5, 5.5 or 5.5.2. Repeatable.
     #[arg(long, value_name = "RULE")]
     only: Vec<String>,
+    /// Every case, also with a worker that never connects to its master.
+    #[arg(long, conflicts_with = "master")]
+    all: bool,
     /// What SHOULD be counts as what MUST be.
     #[arg(long)]
     strict: bool,
@@ -117,6 +123,8 @@ pub(super) async fn run(command: Conformance) -> u8 {
         return exit::DONE;
     }
     let (strict, json, jobs) = (command.strict, command.json, command.jobs.into());
+    let not_tried = if command.master { 0 } else { cases::NOT_TRIED.iter().filter(|(rule, _)| is_meant(rule)).count() };
+    let is_first_to_connect = !command.master && !command.all && command.only.is_empty();
     let tested = match command.tested() {
         Ok(tested) => tested,
         Err(error) => {
@@ -126,11 +134,17 @@ pub(super) async fn run(command: Conformance) -> u8 {
     };
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return exit::FAILED };
     let trials = tokio::task::spawn_blocking(move || {
-        try_all(&chosen, &tested, jobs, |outcome| {
+        let show = |outcome: &Outcome| {
             if !json {
                 say(&outcome.text(strict));
             }
-        })
+        };
+        if let Some(outcome) = is_first_to_connect.then(|| never_connects(&tested)).flatten() {
+            show(&outcome);
+            note("the worker never connected to its master, so nothing else was tried (--all tries every case)");
+            return vec![outcome];
+        }
+        try_all(&chosen, &tested, jobs, show)
     });
     let outcomes = tokio::select! {
         outcomes = trials => outcomes.unwrap_or_default(),
@@ -141,9 +155,10 @@ pub(super) async fn run(command: Conformance) -> u8 {
     if json {
         let Tally { passed, failed, missed, untested } = tally;
         let cases: Vec<_> = outcomes.iter().map(|outcome| outcome.json(strict)).collect();
-        say(&json!({ "strict": strict, "ok": passed, "failed": failed, "missed": missed, "untested": untested, "cases": cases }).to_string());
+        let tally = json!({ "strict": strict, "ok": passed, "failed": failed, "missed": missed, "untested": untested, "not_tried": not_tried, "cases": cases });
+        say(&tally.to_string());
     } else {
-        say(&tally.text());
+        say(&tally.text(not_tried));
     }
     if tally.failed == 0 && !outcomes.is_empty() { exit::DONE } else { exit::FAILED }
 }
@@ -219,6 +234,15 @@ fn try_all(cases: &[Chosen], tested: &Subject, jobs: usize, show: impl Fn(&Outco
         }
         outcomes
     })
+}
+
+/// The outcome of its `hello`, when it does not even connect: every other case would only say the same.
+fn never_connects(tested: &Subject) -> Option<Outcome> {
+    let Subject::Worker(tested) = tested else { return None };
+    let case = cases::all().find(|case| case.id == cases::HELLO)?;
+    let mut trial = Trial::new(tested).ok()?;
+    let verdict = (case.run)(&mut trial);
+    (trial.peer.is_none() && verdict.is_err()).then(|| Outcome { id: case.id.into(), level: case.level, text: case.text.into(), verdict, log: trial.log() })
 }
 
 fn try_one(chosen: &Chosen, tested: &Subject) -> Outcome {

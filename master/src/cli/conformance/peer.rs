@@ -90,6 +90,11 @@ impl Peer {
         let _ = socket::send_fd(self.socket.as_fd(), fd);
     }
 
+    /// Several with one byte, as no master sends them.
+    pub(super) fn send_fds(&mut self, fds: &[BorrowedFd<'_>]) {
+        let _ = socket::send_fds(self.socket.as_fd(), fds);
+    }
+
     fn read(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4_096];
         match socket::receive(self.socket.as_fd(), &mut buffer) {

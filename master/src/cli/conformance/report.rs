@@ -76,9 +76,11 @@ impl Tally {
         Tally { passed: count("ok"), failed: count("failed"), missed: count("missed"), untested: count("untested") }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// One line, with the number of rules that no case tries.
+    pub(super) fn text(&self, not_tried: usize) -> String {
         let Tally { passed, failed, missed, untested } = self;
-        format!("{passed} ok, {failed} failed, {missed} missed (SHOULD), {untested} untested")
+        let ended = format!("{passed} ok, {failed} failed, {missed} missed (SHOULD), {untested} untested");
+        if not_tried == 0 { ended } else { format!("{ended}; {not_tried} more rules are not tried (--list)") }
     }
 }
 
@@ -104,5 +106,7 @@ mod tests {
         );
         assert_eq!(untested.text(false), "untested  1.1                does this: why");
         assert_eq!(missed.json(true)["result"], "failed");
+        assert_eq!(Tally::of(&outcomes(), false).text(0), "1 ok, 0 failed, 1 missed (SHOULD), 1 untested");
+        assert_eq!(Tally::of(&outcomes(), false).text(7), "1 ok, 0 failed, 1 missed (SHOULD), 1 untested; 7 more rules are not tried (--list)");
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::message::{Disconnect, DisconnectReason, ErrorMessage, FromMaster, FromWorker, Hello, Listen, VERSION, Welcome};
 
-use super::case::{Verdict, differs, untested};
+use super::case::{Fault, Verdict, differs, untested};
 use super::given::Given;
-use super::http::Response;
+use super::http::{Client, Response};
 use super::peer::Heard;
 use super::trial::Trial;
 
@@ -125,6 +125,39 @@ impl Trial<'_> {
             peer.send_fd(given.fd());
         }
         Ok(())
+    }
+
+    /// Breaks 4.1: one byte with the descriptor twice.
+    pub(super) fn send_fd_twice(&mut self, nth: usize) -> Verdict {
+        if let (Some(peer), Some(given)) = (&mut self.peer, self.given.get(nth)) {
+            peer.send_fds(&[given.fd(), given.fd()]);
+        }
+        Ok(())
+    }
+
+    /// A running worker with a request that will never be complete, so that it is not drained at once; without HTTP one that just runs.
+    pub(super) fn busy(&mut self) -> Verdict<Option<Client>> {
+        self.running()?;
+        if self.tested.path.is_none() {
+            return Ok(None);
+        }
+        let mut client = self.client()?;
+        let half = client.request().trim_end().to_owned();
+        if let Err(error) = client.send(&half) {
+            return differs("a connection that takes a request", error);
+        }
+        // Connections are accepted in order: when this one is answered, the other is in the worker's hands.
+        answered(self.client()?.get())?;
+        Ok(Some(client))
+    }
+
+    /// The order to go, given and read; with a worker that does not say `close` time has to do.
+    pub(super) fn ordered(&mut self, timeout_ms: u64) -> Verdict {
+        self.order(DisconnectReason::Restart, timeout_ms)?;
+        match self.stopped_accepting() {
+            Err(Fault::Untested(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// The order to go.

@@ -41,7 +41,7 @@ fn a_random_port_is_shared_by_the_pool() {
 #[test]
 fn connections_queue_while_no_worker_lives_and_status_counts_them() {
     let mut listeners = Listeners::default();
-    listeners.configure(&ListenSpec { name: Some("web".into()), address: Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0) }).unwrap();
+    listeners.configure(&ListenSpec::new(Some("web".into()), Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0))).unwrap();
     let port = listeners.status().next().unwrap().address.port.unwrap();
     let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     let status = listeners.status().next().unwrap();
@@ -63,7 +63,7 @@ fn a_bind_that_fails_is_answered_with_its_errno_and_can_be_tried_again() {
 fn a_configured_listener_that_is_taken_names_who_has_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), taken.local_addr().unwrap().port());
-    let error = Listeners::default().configure(&ListenSpec { name: None, address }).unwrap_err();
+    let error = Listeners::default().configure(&ListenSpec::new(None, address)).unwrap_err();
     assert!(error.to_string().contains("an earlier --listen has taken it"), "{error}");
 }
 

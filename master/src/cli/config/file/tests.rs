@@ -39,6 +39,12 @@ fn every_option_can_be_given() {
         dir = "current"
         env = ["A=1"]
         before_fork = "make"
+        user = "www"
+        group = 7
+        groups = ["a", "b"]
+        umask = "027"
+        limit = ["nofile=65536"]
+        no_new_privs = false
         start_timeout = "1m"
         kill_timeout = "1s"
         settle_time = "0s"
@@ -78,6 +84,12 @@ fn every_option_can_be_given() {
             dir: Some("/etc/shop/current".into()),
             env: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
             before_fork: Some("make".into()),
+            user: Some("www".into()),
+            group: Some("7".into()),
+            groups: Some(vec!["a".into(), "b".into()]),
+            umask: Some(0o27),
+            limit: vec![rights::limit("nofile=65536").unwrap()],
+            no_new_privs: Some(false),
             start_timeout: values::duration("60s").unwrap(),
             kill_timeout: values::duration("1s").unwrap(),
             settle_time: values::duration("0s").unwrap(),
@@ -112,7 +124,7 @@ fn an_empty_file_gives_nothing() {
 fn a_number_may_stand_where_text_that_is_one_would_do() {
     assert_eq!(right("num_workers = 3").num_workers, right("num_workers = \"3\"").num_workers);
     assert_eq!(right("surge = 2").surge, Some(Surge::Count(2)));
-    assert_eq!(right("listen = 8000").listen, Some(vec![ListenSpec { name: None, address: Address::tcp(None, 8000) }]));
+    assert_eq!(right("listen = 8000").listen, Some(vec![ListenSpec::new(None, Address::tcp(None, 8000))]));
     assert_eq!(right("listen = [8000, \"a=9000\"]").listen, right("listen = [\"8000\", \"a=9000\"]").listen);
     assert_eq!(
         right("worker_environment = { A = 1, B = true, C = 1.50 }").env.unwrap(),

@@ -9,11 +9,14 @@ use dutch_master_protocol::message::{FromMaster, FromWorker, Listener};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::cli::conformance::case::{Case, Verdict, differs, must, untested};
+use crate::cli::conformance::case::{Case, Fault, Verdict, differs, must, untested};
 use crate::cli::conformance::manner::{plain, unknown_event};
 use crate::cli::conformance::peer::Heard;
 use crate::cli::conformance::steps::{answered, said};
 use crate::cli::conformance::trial::Trial;
+
+/// How often it is looked what a worker holds: nothing tells when it lets go.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Long enough for a worker to have read the frame and to wait for the descriptor.
 const LATER: Duration = Duration::from_millis(200);
@@ -24,6 +27,7 @@ pub(super) const CASES: &[Case] = &[
     must("4.2.3", "sets close-on-exec on the descriptors that it gets", close_on_exec),
     must("4.4/byte", "ends the connection when a descriptor's byte is not zero", |trial| bad(trial, Bad::Byte)),
     must("4.4/none", "ends the connection when the zero byte brings no descriptor", |trial| bad(trial, Bad::NoDescriptor)),
+    must("4.4/two", "ends the connection when the zero byte brings two descriptors", |trial| bad(trial, Bad::TwoDescriptors)),
     must("4.4/count", "ends the connection when `fds` is out of range", |trial| bad(trial, Bad::Count)),
     must("6.11/uninvited", "closes a listener that it did not ask for, and says `close`", uninvited),
     must("11/non-blocking", "leaves its listener non-blocking", non_blocking),
@@ -94,6 +98,7 @@ fn holders(trial: &mut Trial<'_>, nth: usize) -> Verdict<Vec<i32>> {
 enum Bad {
     Byte,
     NoDescriptor,
+    TwoDescriptors,
     Count,
 }
 
@@ -109,13 +114,28 @@ fn bad(trial: &mut Trial<'_>, what: Bad) -> Verdict {
     match what {
         Bad::Byte => trial.send(&[1])?,
         Bad::NoDescriptor => trial.send(&[0])?,
+        Bad::TwoDescriptors => trial.send_fd_twice(nth)?,
         Bad::Count => (0..17).try_for_each(|_| trial.send_fd(nth))?,
     }
     loop {
         match trial.hear()? {
-            Heard::End => return Ok(()),
+            Heard::End => return lets_go(trial, nth),
             Heard::Message(FromWorker::Error(_) | FromWorker::Leaving(_) | FromWorker::Disconnect(_)) => {}
             other => return differs("the end of the connection", said(&other)),
+        }
+    }
+}
+
+/// It closes what it got of a listener, or has ended; where the system does not tell, nothing can be said.
+pub(super) fn lets_go(trial: &mut Trial<'_>, nth: usize) -> Verdict {
+    let until = Instant::now() + trial.patience();
+    loop {
+        match holders(trial, nth) {
+            Err(Fault::Untested(_)) => return Ok(()),
+            Err(fault) => return Err(fault),
+            Ok(held) if held.is_empty() => return Ok(()),
+            Ok(_) if Instant::now() > until => return differs("a listener whose descriptors are closed", "a worker that keeps one"),
+            Ok(_) => thread::sleep(LOOK_AGAIN),
         }
     }
 }

@@ -5,14 +5,20 @@ use std::time::{Duration, Instant};
 
 use dutch_master_protocol::message::DisconnectReason;
 
-use crate::cli::conformance::case::{Case, Fault, Verdict, differs, must};
+use crate::cli::conformance::case::{Case, Verdict, differs, must, untested};
 use crate::cli::conformance::http::{Client, Response};
 use crate::cli::conformance::peer::readable;
-use crate::cli::conformance::steps::answered;
+use crate::cli::conformance::steps::{TIMEOUT_MS, answered};
 use crate::cli::conformance::trial::Trial;
 
 /// A worker that ends idle connections at once has done it by then.
 const SOON: Duration = Duration::from_millis(600);
+
+/// The longest idle grace that is waited for.
+const GRACE_MAX: Duration = Duration::from_secs(20);
+
+/// What a client sends so soon after the end of its connection is still read.
+const UNNOTICED: Duration = Duration::from_millis(100);
 
 /// Announced where the end of the time is waited for.
 const SHORT_MS: u64 = 3_000;
@@ -24,9 +30,12 @@ pub(super) const CASES: &[Case] = &[
     must("12.2.1", "finishes a request that is in flight", in_flight),
     must("12.2.2", "says `Connection: close` with the next response of a connection", says_close),
     must("12.2.3", "serves a connection from which no request has come yet", no_request_yet),
+    must("12.2.3/grace", "serves such a connection also when idle ones have ended", |trial| outlasts_the_idle(trial, false)),
+    must("12.2.4", "does not take a connection for idle from which a part of a request has come", |trial| outlasts_the_idle(trial, true)),
     must("12.3", "leaves idle connections open for a while", idle),
     must("12.3/end", "ends an idle connection without a reset", idle_ends),
     must("12.4", "does not reset a connection with its last response on the way", pipelined),
+    must("12.4/linger", "reads on for a while when it has ended a connection", lingers),
     must("12.5.1", "is drained by the announced timeout, whatever its clients do", in_time),
 ];
 
@@ -40,17 +49,6 @@ fn begun(client: &mut Client) -> Verdict<String> {
 
 fn sent(result: Result<(), String>) -> Verdict {
     result.or_else(|error| differs("a connection that takes a request", error))
-}
-
-/// The order is given and has been read.
-fn ordered(trial: &mut Trial<'_>) -> Verdict {
-    trial.restart()?;
-    match trial.stopped_accepting() {
-        // One without `close`: time has to do.
-        Err(Fault::Untested(_)) => {}
-        other => other?,
-    }
-    Ok(())
 }
 
 /// A response that says that it is the last one, and then an orderly end.
@@ -71,7 +69,7 @@ fn in_flight(trial: &mut Trial<'_>) -> Verdict {
     let rest = begun(&mut client)?;
     // Connections are accepted in order: when this one is answered, the other is in the worker's hands.
     answered(trial.client()?.get())?;
-    ordered(trial)?;
+    trial.ordered(TIMEOUT_MS)?;
     sent(client.send(&rest))?;
     answered(client.response())?;
     drop(client);
@@ -82,7 +80,7 @@ fn says_close(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;
     let mut client = trial.kept_alive()?;
     let rest = begun(&mut client)?;
-    ordered(trial)?;
+    trial.ordered(TIMEOUT_MS)?;
     sent(client.send(&rest))?;
     let response = client.response();
     last(&mut client, response)
@@ -92,16 +90,34 @@ fn no_request_yet(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;
     let mut client = trial.client()?;
     answered(trial.client()?.get())?;
-    ordered(trial)?;
+    trial.ordered(TIMEOUT_MS)?;
     std::thread::sleep(SOON);
     let response = client.get();
     last(&mut client, response)
 }
 
+/// A connection that is busy, with a part of a request or none yet, and another one that is idle: when this one's grace is over, the first is served all the same.
+fn outlasts_the_idle(trial: &mut Trial<'_>, is_begun: bool) -> Verdict {
+    trial.running()?;
+    let mut idle = trial.kept_alive()?;
+    let mut busy = if is_begun { trial.kept_alive()? } else { trial.client()? };
+    let rest = if is_begun { begun(&mut busy)? } else { busy.request() };
+    answered(trial.client()?.get())?;
+    trial.ordered(TIMEOUT_MS)?;
+    if !readable(idle.stream().as_fd(), Instant::now() + GRACE_MAX)? {
+        return untested(format!("idle connections stay open for more than {} s", GRACE_MAX.as_secs()));
+    }
+    ends(&mut idle)?;
+    std::thread::sleep(SOON);
+    sent(busy.send(&rest))?;
+    let response = busy.response();
+    last(&mut busy, response)
+}
+
 fn idle(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;
     let mut client = trial.kept_alive()?;
-    ordered(trial)?;
+    trial.ordered(TIMEOUT_MS)?;
     std::thread::sleep(SOON);
     let response = client.get();
     last(&mut client, response)
@@ -124,11 +140,25 @@ fn pipelined(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;
     let mut client = trial.kept_alive()?;
     let rest = begun(&mut client)?;
-    ordered(trial)?;
+    trial.ordered(TIMEOUT_MS)?;
     // A client that does not wait: its second request is unread when the first response closes.
     sent(client.send(&(rest + &client.request())))?;
     answered(client.response())?;
     ends(&mut client)
+}
+
+fn lingers(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    let mut client = trial.kept_alive()?;
+    let rest = begun(&mut client)?;
+    trial.ordered(TIMEOUT_MS)?;
+    sent(client.send(&rest))?;
+    let response = client.response();
+    last(&mut client, response)?;
+    // A client that has not noticed the end says more. A connection that is closed already answers with a reset, which the next write reports.
+    sent(client.send(&client.request()))?;
+    std::thread::sleep(UNNOTICED);
+    client.send("\r\n").or_else(|error| differs("a connection that is read for a while after its end", error))
 }
 
 fn in_time(trial: &mut Trial<'_>) -> Verdict {

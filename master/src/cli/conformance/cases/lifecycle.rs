@@ -2,24 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker};
+use dutch_master_protocol::message::{DisconnectReason, ErrorMessage, FromMaster, FromWorker, Listen};
 use nix::sys::signal::Signal;
 
-use crate::cli::conformance::case::{Case, Fault, Verdict, differs, must, should, untested};
-use crate::cli::conformance::http::Client;
+use crate::cli::conformance::case::{Case, Verdict, differs, must, should, untested};
 use crate::cli::conformance::manner::plain;
 use crate::cli::conformance::peer::Heard;
-use crate::cli::conformance::steps::{TIMEOUT_MS, answered, said};
+use crate::cli::conformance::steps::{TIMEOUT_MS, said};
 use crate::cli::conformance::trial::Trial;
 
 /// Most messages of an idle worker in this time, without those of a heartbeat.
 const PACE: (usize, Duration) = (100, Duration::from_millis(700));
+
+/// Announced where a longer time must not count.
+const SHORT_MS: u64 = 2_000;
 
 /// How much later than announced a worker may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 pub(super) const CASES: &[Case] = &[
     must("5.2.1", "gets its listener and says `listening`", |trial| trial.running()),
+    should("6.2", "ends with a status other than 0 when it is refused its listener", refused),
     must("5.2/starting", "goes when it is told to while it is starting", told_while_starting),
     must("5.2/going", "says `disconnect` when it was told to go", |trial| {
         trial.running()?;
@@ -28,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     should("5.2.3", "exits by itself when it is drained", exits_by_itself),
     must("5.2.5/term", "goes at once when SIGTERM follows the order", term_after_the_order),
-    must("5.4.2/longer", "is not harmed by a second order with a longer time", longer),
+    must("5.4.2/longer", "keeps the earlier end when a second order has a longer time", longer),
     should("5.4.2/shorter", "drains faster when a second order has a shorter time", shorter),
     must("6.7", "says nothing after `disconnect`", last_word),
     must("6.13/at-once", "goes at once with a `timeout_ms` of 0", at_once),
@@ -53,6 +56,25 @@ fn told_while_starting(trial: &mut Trial<'_>) -> Verdict {
     }
 }
 
+fn refused(trial: &mut Trial<'_>) -> Verdict {
+    let refusal =
+        |listen: Listen| FromMaster::Error(ErrorMessage { seq: Some(listen.seq), code: "EADDRINUSE".into(), message: "refused by the conformance kit".into() });
+    trial.welcome()?;
+    let first = trial.asks()?;
+    trial.say(&refusal(first))?;
+    loop {
+        match trial.hear()? {
+            // It may try again; that is its matter.
+            Heard::Message(FromWorker::Listen(again)) => trial.say(&refusal(again))?,
+            Heard::Message(FromWorker::Leaving(_) | FromWorker::Disconnect(_) | FromWorker::Error(_)) => {}
+            Heard::End => break,
+            other => return differs("its end", said(&other)),
+        }
+    }
+    let patience = trial.patience();
+    trial.fails_within(patience)
+}
+
 fn exits_by_itself(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;
     trial.restart()?;
@@ -60,41 +82,23 @@ fn exits_by_itself(trial: &mut Trial<'_>) -> Verdict {
     trial.exit().map(drop)
 }
 
-/// A worker with a request that will never be complete.
-fn busy(trial: &mut Trial<'_>) -> Verdict<Client> {
-    trial.running()?;
-    let mut client = trial.client()?;
-    let half = client.request().trim_end().to_owned();
-    if let Err(error) = client.send(&half) {
-        return differs("a connection", error);
-    }
-    // Connections are accepted in order: when this one is answered, the other is in the worker's hands.
-    answered(trial.client()?.get())?;
-    Ok(client)
-}
-
 fn term_after_the_order(trial: &mut Trial<'_>) -> Verdict {
-    trial.running()?;
-    trial.restart()?;
-    // By its word it has read the order; one that says nothing of it may be drained before.
-    if let Err(fault @ Fault::Differs { .. }) = trial.stopped_accepting() {
-        return Err(fault);
-    }
+    let _client = trial.busy()?;
+    trial.ordered(TIMEOUT_MS)?;
     trial.process()?.signal(Signal::SIGTERM);
     trial.exit().map(drop)
 }
 
 fn longer(trial: &mut Trial<'_>) -> Verdict {
-    trial.running()?;
-    trial.order(DisconnectReason::Restart, TIMEOUT_MS)?;
-    trial.order(DisconnectReason::Stop, 2 * TIMEOUT_MS)?;
-    trial.drained()
+    let _client = trial.busy()?;
+    trial.ordered(SHORT_MS)?;
+    trial.order(DisconnectReason::Stop, TIMEOUT_MS)?;
+    trial.drained_within(Duration::from_millis(SHORT_MS) + SLACK)
 }
 
 fn shorter(trial: &mut Trial<'_>) -> Verdict {
-    let _client = busy(trial)?;
-    trial.order(DisconnectReason::Restart, TIMEOUT_MS)?;
-    trial.stopped_accepting()?;
+    let _client = trial.busy()?;
+    trial.ordered(TIMEOUT_MS)?;
     trial.order(DisconnectReason::Restart, 1_000)?;
     trial.drained_within(Duration::from_secs(1) + SLACK)
 }

@@ -2,23 +2,28 @@
 
 use dutch_master_protocol::message::{Disconnect, DisconnectReason, FromMaster, FromWorker};
 
-use crate::cli::conformance::case::{Case, Verdict, differs, must, should};
+use crate::cli::conformance::case::{Case, Fault, Verdict, differs, must, should, untested};
 use crate::cli::conformance::manner::{framed, plain};
 use crate::cli::conformance::peer::Heard;
 use crate::cli::conformance::steps::{TIMEOUT_MS, answered, said};
 use crate::cli::conformance::trial::Trial;
+use crate::cli::conformance::vectors;
 
 pub(super) const CASES: &[Case] = &[
     must("3.1.2/zero", "ends the connection at a frame of length 0, and serves on", |trial| broken(trial, &[0; 4])),
     must("3.1.2/too-large", "ends the connection at a length above 65,536, and serves on", |trial| broken(trial, &[0x00, 0x01, 0x00, 0x01])),
     must("3.2.1/no-map", "ends the connection at a frame that is no map", |trial| broken(trial, &framed(b"\xa5hello"))),
     must("3.2.1/behind", "ends the connection at bytes behind the map", |trial| broken(trial, &framed(b"\x81\xa5event\xa1x\xc0"))),
-    must("3.3.1", "ends the connection at a float, also in a key that it does not know", |trial| {
-        broken(trial, &framed(b"\x82\xa5event\xa1x\xa1y\xca\0\0\0\0"))
-    }),
-    must("3.3.2", "ends the connection at a key that stands twice", |trial| broken(trial, &framed(b"\x83\xa5event\xa1x\xa1y\x01\xa1y\x02"))),
-    must("3.3.4", "ends the connection at a string that is not UTF-8", |trial| broken(trial, &framed(b"\x82\xa5event\xa1x\xa1y\xa2\xc3\x28"))),
-    must("3.3.6", "ends the connection at a value that the end of the frame cuts off", |trial| broken(trial, &framed(b"\x82\xa5event\xa1x\xa1y\xd9\x20abc"))),
+    must("3.2.2", "ends the connection at a map without an `event` that is a string", |trial| each(trial, &["3.2/"], &["missing-key", "wrong-type"])),
+    must("3.3.1", "ends the connection at a float, binary or extension, also where it would ignore it", |trial| each(trial, &["3.3/"], &["forbidden-type"])),
+    must("3.3.2", "ends the connection at a key that stands twice, or is no string", |trial| each(trial, &["3.3/"], &["duplicate-key", "key-not-a-string"])),
+    must("3.3.3", "ends the connection at an integer beyond 2^53", |trial| each(trial, &["3.3/"], &["integer-range"])),
+    must("3.3.4", "ends the connection at a string that is not UTF-8", |trial| each(trial, &["3.3/"], &["not-utf8"])),
+    must("3.3.5", "ends the connection at values that are nested too deep", |trial| each(trial, &["3.3/"], &["too-deep"])),
+    must("3.3.6", "ends the connection at a value that the end of the frame cuts off", |trial| each(trial, &["3.3/"], &["cut"])),
+    must("3.3.7/type", "ends the connection at a value of another type than the key's", |trial| each(trial, &["6."], &["wrong-type"])),
+    must("3.3.7/range", "ends the connection at an integer out of the key's range", |trial| each(trial, &["6."], &["key-range"])),
+    must("3.5.2", "ends the connection at a message without a key that it needs", |trial| each(trial, &["6."], &["missing-key"])),
     should("3.8.1/code", "says `error` with the code before it ends the connection", code),
 ];
 
@@ -27,6 +32,21 @@ fn sent(trial: &mut Trial<'_>, bytes: &[u8]) -> Verdict {
     trial.running()?;
     let order = plain(&FromMaster::Disconnect(Disconnect { reason: DisconnectReason::Restart, timeout_ms: TIMEOUT_MS })).concat();
     trial.send(&[bytes, &order].concat())
+}
+
+/// The vectors of these sections that are invalid for one of these reasons, each with a worker of its own.
+fn each(trial: &mut Trial<'_>, sections: &[&str], flags: &[&str]) -> Verdict {
+    let vectors = vectors::invalid(sections, flags).map_err(std::io::Error::from)?;
+    for (nth, vector) in vectors.iter().enumerate() {
+        if nth > 0 {
+            *trial = Trial::new(trial.tested)?;
+        }
+        broken(trial, &vector.bytes()).map_err(|fault| match fault {
+            Fault::Differs { expected, actual } => Fault::Differs { expected: format!("{expected}, at the vector {}: {}", vector.id, vector.comment), actual },
+            other => other,
+        })?;
+    }
+    if vectors.is_empty() { untested("no vector is about it") } else { Ok(()) }
 }
 
 fn broken(trial: &mut Trial<'_>, bytes: &[u8]) -> Verdict {

@@ -11,6 +11,9 @@ mod serving;
 
 use super::case::Case;
 
+/// The case that every worker passes that speaks to its master at all.
+pub(super) const HELLO: &str = "2.4.1/hello";
+
 pub(super) fn all() -> impl Iterator<Item = &'static Case> {
     [finding::CASES, framing::CASES, malformed::CASES, descriptors::CASES, lifecycle::CASES, orphan::CASES, serving::CASES, draining::CASES]
         .into_iter()

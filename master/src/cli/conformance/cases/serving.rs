@@ -1,13 +1,13 @@
 //! Serving, and what becomes of the shared listener (SPEC 5.2, 6.3, 11, 12.1).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use dutch_master_protocol::message::DisconnectReason;
+use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, MAX_REQUESTS_REASON, Welcome, features};
 use nix::sys::signal::Signal;
 
 use crate::cli::conformance::case::{Case, Verdict, differs, must, should, untested};
-use crate::cli::conformance::peer::readable;
-use crate::cli::conformance::steps::{TIMEOUT_MS, answered};
+use crate::cli::conformance::peer::{Heard, readable};
+use crate::cli::conformance::steps::{TIMEOUT_MS, answered, said};
 use crate::cli::conformance::trial::Trial;
 
 /// Connections that wait when a stop comes.
@@ -18,11 +18,36 @@ pub(super) const CASES: &[Case] = &[
         trial.running()?;
         answered(trial.client()?.get()).map(drop)
     }),
+    must("6.5/max-requests", "asks once to be replaced when it has answered as many requests as it may", counts_requests),
     should("6.3", "says `close` for its listener as soon as it has stopped accepting", says_close),
     must("11/shutdown", "closes its own copy of the listener, and leaves it open for others", left_open),
     must("12.1.1", "accepts what waits before it goes, when the master stops", accepts_what_waits),
     must("12.1.2", "accepts nothing more when it was told to go", accepts_no_more),
 ];
+
+fn counts_requests(trial: &mut Trial<'_>) -> Verdict {
+    const LIMIT: u64 = 3;
+    if !trial.hello()?.features.iter().any(|feature| feature == features::MAX_REQUESTS) {
+        return untested("the worker does not announce `max-requests`");
+    }
+    let welcome = trial.default_welcome();
+    trial.say(&FromMaster::Welcome(Welcome { max_requests: Some(LIMIT), features: vec![features::MAX_REQUESTS.into()], ..welcome }))?;
+    trial.listening()?;
+    let mut asked = 0;
+    for nth in 1..=2 * LIMIT {
+        answered(trial.client()?.get())?;
+        let patience = if nth == LIMIT { trial.patience() } else { Duration::from_millis(50) };
+        match trial.connected()?.hear(patience)? {
+            Heard::Silence => {}
+            Heard::Message(FromWorker::RequestRestart(request)) if request.reason.as_deref() == Some(MAX_REQUESTS_REASON) => asked += 1,
+            other => return differs("`request-restart` with the reason `max-requests`", said(&other)),
+        }
+        if asked != u64::from(nth >= LIMIT) {
+            return differs(format!("`request-restart` once, after {LIMIT} requests"), format!("{asked} of them after {nth}"));
+        }
+    }
+    Ok(())
+}
 
 fn says_close(trial: &mut Trial<'_>) -> Verdict {
     trial.running()?;

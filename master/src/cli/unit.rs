@@ -1,0 +1,192 @@
+//! `check --unit`: what a systemd unit says against the promises of the master that it runs. It is read as a file: what systemd's own defaults are changed to is not seen.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use dutch_master::Options;
+
+/// systemd's own time limit for a start and for a stop.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What a stop needs besides the kill timeout.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// One sentence for each promise that the unit breaks.
+pub(super) fn warnings(file: &Path, options: &Options) -> io::Result<Vec<String>> {
+    let mut text = std::fs::read_to_string(file)?;
+    let mut folder = file.as_os_str().to_owned();
+    folder.push(".d");
+    let mut drop_ins: Vec<_> = std::fs::read_dir(Path::new(&folder)).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    drop_ins.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    drop_ins.sort();
+    for path in drop_ins {
+        text.push('\n');
+        text.push_str(&std::fs::read_to_string(path)?);
+    }
+    Ok(Unit::read(&text).warnings(options))
+}
+
+/// The settings by section and name; the last one of a name counts.
+#[derive(Debug, Default)]
+struct Unit {
+    settings: BTreeMap<(String, String), String>,
+}
+
+impl Unit {
+    fn read(text: &str) -> Unit {
+        let (mut unit, mut section) = (Unit::default(), String::new());
+        for line in text.replace("\\\n", " ").lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name.into();
+            } else if let Some((name, value)) = line.split_once('=') {
+                unit.settings.insert((section.clone(), name.trim().into()), value.trim().into());
+            }
+        }
+        unit
+    }
+
+    /// A setting that is not empty, which would be the default again.
+    fn get(&self, section: &str, name: &str) -> Option<&str> {
+        self.settings.get(&(section.into(), name.into())).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn service(&self, name: &str) -> Option<&str> {
+        self.get("Service", name)
+    }
+
+    fn is_on(&self, name: &str) -> bool {
+        self.service(name).is_some_and(|value| ["1", "yes", "true", "on", "y", "t"].contains(&value))
+    }
+
+    /// The first of these settings that is a time. `None`: without limit.
+    fn time(&self, names: [&str; 2], default: Duration) -> Option<Duration> {
+        names.into_iter().find_map(|name| self.service(name)).map_or(Some(default), time)
+    }
+
+    fn warnings(&self, options: &Options) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut warn = |condition: bool, sentence: String| {
+            if condition {
+                all.push(sentence);
+            }
+        };
+        if self.settings.keys().any(|(section, _)| section == "Socket") {
+            let accepts = self.get("Socket", "Accept").is_some_and(|value| ["1", "yes", "true", "on"].contains(&value));
+            warn(accepts, "Accept=yes hands over connections; workers accept for themselves: Accept=no".into());
+            return all;
+        }
+        let notifies = self.service("Type").is_some_and(|kind| kind.starts_with("notify"));
+        warn(!notifies, "without Type=notify-reload (before systemd 253: Type=notify) the service counts as started before a worker listens".into());
+        warn(notifies && self.service("NotifyAccess") == Some("none"), "NotifyAccess=none keeps the master's READY=1 from systemd: leave it out".into());
+        let kill_mode = self.service("KillMode").unwrap_or("control-group");
+        warn(
+            kill_mode == "control-group",
+            "KillMode=control-group signals the workers past the master: a stop cuts requests, and a master that dies takes all workers with it: KillMode=process".into(),
+        );
+        warn(kill_mode == "mixed", "KillMode=mixed kills all workers when the master dies: KillMode=process".into());
+        warn(kill_mode == "none", "KillMode=none stops nothing: KillMode=process".into());
+        let restarts = ["always", "on-failure", "on-abnormal", "on-abort"].contains(&self.service("Restart").unwrap_or("no"));
+        warn(!restarts, "a master that is killed is not started again: Restart=on-failure".into());
+        if let Some(orphan_timeout) = options.orphan_timeout {
+            let pause = self.time(["RestartSec", "RestartSec"], Duration::from_millis(100));
+            let sentence = format!(
+                "RestartSec= is not shorter than the {} that workers wait for a new master (orphan_timeout)",
+                humantime::format_duration(orphan_timeout)
+            );
+            warn(restarts && pause.is_none_or(|pause| pause >= orphan_timeout), sentence);
+        }
+        let preserves = ["yes", "true", "1", "on", "restart"].contains(&self.service("RuntimeDirectoryPreserve").unwrap_or("no"));
+        let has_runtime_directory = self.service("RuntimeDirectory").is_some();
+        warn(
+            has_runtime_directory && !preserves,
+            "the runtime directory, and with it what the next master has to know of the workers, is removed when the master dies: RuntimeDirectoryPreserve=restart".into(),
+        );
+        let has_store = self.service("FileDescriptorStoreMax").is_some_and(|max| max != "0");
+        warn(!has_store, "listeners do not outlive the death of master and workers: FileDescriptorStoreMax=64".into());
+        let kept_tmp = kill_mode == "process" && (self.is_on("PrivateTmp") || self.is_on("DynamicUser"));
+        warn(
+            kept_tmp,
+            "PrivateTmp= (also by DynamicUser=) removes the files in /tmp of workers that outlive the master: TemporaryFileSystem=/tmp:mode=1777".into(),
+        );
+        let needed = options.kill_timeout.saturating_add(MARGIN);
+        if let Some(limit) = self.time(["TimeoutStopSec", "TimeoutSec"], DEFAULT_TIMEOUT) {
+            let (limit_is, needed_is) = (humantime::format_duration(limit), humantime::format_duration(needed));
+            warn(limit < needed, format!("a stop may take longer than the {limit_is} that it is given (kill_timeout): TimeoutStopSec={needed_is}"));
+        }
+        let needed = options.start_timeout.saturating_mul(options.restart_attempts);
+        if let Some(limit) = self.time(["TimeoutStartSec", "TimeoutSec"], DEFAULT_TIMEOUT)
+            && notifies
+        {
+            let (limit_is, needed_is) = (humantime::format_duration(limit), humantime::format_duration(needed));
+            let sentence =
+                format!("a start may take longer than the {limit_is} that it is given (start_timeout times restart_attempts): TimeoutStartSec={needed_is}");
+            warn(limit < needed, sentence);
+        }
+        let tolerates = self.service("OOMPolicy") == Some("continue");
+        warn(!tolerates, "one worker that the kernel kills for lack of memory stops the whole service: OOMPolicy=continue".into());
+        let signal = self.service("KillSignal").unwrap_or("SIGTERM");
+        warn(!["SIGTERM", "TERM", "15", "SIGINT", "INT", "2"].contains(&signal), format!("KillSignal={signal} is not a signal to stop: SIGTERM is"));
+        all
+    }
+}
+
+/// A time as systemd writes it: a number is seconds. `None`: without limit, or not to be understood, which systemd itself tells.
+fn time(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    // For systemd, nothing is no limit.
+    seconds.or_else(|| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[Service]\nType=notify\nType=notify-reload\nKillMode=process\nRestart=on-failure\nRuntimeDirectory=a\nRuntimeDirectoryPreserve=restart\n\
+        FileDescriptorStoreMax=64\nTimeoutStartSec=5min\nTimeoutStopSec=1min 30s\nOOMPolicy=continue\n";
+
+    #[track_caller]
+    fn assert_warns(unit: &str, words: &[&str]) {
+        let warnings = Unit::read(unit).warnings(&Options::new("app.js"));
+        assert_eq!(warnings.len(), words.len(), "{unit}: {warnings:#?}");
+        for (warning, word) in warnings.iter().zip(words) {
+            assert!(warning.contains(word), "{unit}: {warning}");
+        }
+    }
+
+    #[test]
+    fn each_setting_that_breaks_a_promise_is_named_with_the_remedy() {
+        assert_warns(GOOD, &[]);
+        for (setting, word) in [
+            ("Type=simple", "Type=notify"),
+            ("NotifyAccess=none", "NotifyAccess"),
+            ("KillMode=", "KillMode=process"),
+            ("KillMode=control-group", "cuts requests"),
+            ("KillMode=mixed", "when the master dies"),
+            ("KillMode=none", "stops nothing"),
+            ("Restart=on-success", "Restart=on-failure"),
+            ("RestartSec=2min", "RestartSec"),
+            ("RuntimeDirectoryPreserve=no", "RuntimeDirectoryPreserve=restart"),
+            ("FileDescriptorStoreMax=0", "FileDescriptorStoreMax=64"),
+            ("PrivateTmp=yes", "PrivateTmp"),
+            ("TimeoutStopSec=30", "TimeoutStopSec=35s"),
+            ("TimeoutStartSec=90s", "TimeoutStartSec=3m"),
+            ("OOMPolicy=stop", "OOMPolicy=continue"),
+            ("KillSignal=SIGQUIT", "KillSignal"),
+        ] {
+            assert_warns(&format!("{GOOD}{setting}\n"), &[word]);
+        }
+        for harmless in
+            ["TimeoutStopSec=infinity", "TimeoutStopSec=0", "RestartSec=500ms", "# KillMode=none", "[Install]\nKillMode=none", "ExecStart=a \\\nKillMode=none"]
+        {
+            assert_warns(&format!("{GOOD}{harmless}\n"), &[]);
+        }
+    }
+
+    #[test]
+    fn of_a_socket_unit_only_what_concerns_sockets_is_looked_at() {
+        assert_warns("[Socket]\nListenStream=8000\n", &[]);
+        assert_warns("[Socket]\nListenStream=8000\nAccept=yes\n", &["Accept=no"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! Sockets that the service manager handed over at the start: those of a socket unit, which are lent, and those that an earlier master had given it to keep.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use dutch_master_protocol::message::{Address, Kind};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::super::descriptors::{Inherited, Kept};
+use super::super::listeners::in_words;
+use super::super::listening_socket::{ListeningSocket, Unfit};
+use super::super::master::fnv1a;
+use super::super::orders::in_full;
+use super::super::socket_file::successor;
+use crate::core::listeners::LISTENERS_MAX;
+
+/// The first descriptor that is handed over.
+const FIRST: RawFd = 3;
+
+/// Most sockets that are taken: as many listeners as a master has, lent, and as many kept. What is beyond is left alone.
+const SOCKETS_MAX: u64 = 2 * LISTENERS_MAX as u64;
+
+/// What the names of sockets begin with that masters gave away to be kept.
+const KEPT: &str = "dm-listener-";
+
+/// Longest part of such a name that is for people. systemd takes 255 bytes in all.
+const READABLE_MAX: usize = 80;
+
+/// What systemd calls sockets that have no name.
+const NAMELESS: [&str; 3] = ["", "unknown", "stored"];
+
+/// How often a restart may complete before a kept socket that nobody has asked for is given up: as with listeners that only workers asked for.
+const UNUSED_RESTARTS: u32 = 2;
+
+/// Sockets that nobody has taken yet.
+#[derive(Debug, Default)]
+pub(in super::super) struct HandedSockets {
+    sockets: Vec<Handed>,
+    restarts: u32,
+}
+
+/// The same as it is handed over to the program that takes this one's place.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in super::super) struct Handover {
+    sockets: Vec<Handable>,
+    restarts: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Handable {
+    name: String,
+    fd: RawFd,
+    address: Address,
+    is_lent: bool,
+}
+
+#[derive(Debug)]
+struct Handed {
+    name: String,
+    fd: OwnedFd,
+    address: Address,
+    /// It belongs to a socket unit, file and all.
+    is_lent: bool,
+}
+
+impl HandedSockets {
+    pub(in super::super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handover {
+        let handable = |socket: &'a Handed| Handable {
+            name: socket.name.clone(),
+            fd: kept.keep(socket.fd.as_fd()),
+            address: socket.address.clone(),
+            is_lent: socket.is_lent,
+        };
+        Handover { sockets: self.sockets.iter().map(handable).collect(), restarts: self.restarts }
+    }
+
+    pub(in super::super) fn handed(Handover { sockets, restarts }: Handover, inherited: &mut Inherited) -> io::Result<HandedSockets> {
+        let handed = |Handable { name, fd, address, is_lent }| Ok(Handed { name, fd: inherited.take(fd)?, address, is_lent });
+        Ok(HandedSockets { sockets: sockets.into_iter().map(handed).collect::<io::Result<_>>()?, restarts })
+    }
+
+    /// Takes over `count` descriptors from 3 on. Returns also what is no listener, by name.
+    ///
+    /// # Safety
+    /// They must be nobody else's.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn take_over(count: u64, names: &str) -> (HandedSockets, Vec<(String, Unfit)>) {
+        let mut names = names.split(':');
+        let (mut sockets, mut unfit) = (Vec::new(), Vec::new());
+        for number in (FIRST..).take(usize::try_from(count.min(SOCKETS_MAX)).unwrap_or(0)) {
+            let name = names.next().unwrap_or_default().to_owned();
+            // SAFETY: the number is only asked about; what is not open says so.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+            if let Err(errno) = fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+                unfit.push((name, errno.into()));
+                continue;
+            }
+            // SAFETY: it is open, and the caller says that it is nobody else's.
+            let fd = unsafe { OwnedFd::from_raw_fd(number) };
+            match address_of(&fd) {
+                Ok(address) => sockets.push(Handed { is_lent: !name.starts_with(KEPT), name, fd, address }),
+                Err(why) => unfit.push((name, why)),
+            }
+        }
+        (HandedSockets { sockets, restarts: 0 }, unfit)
+    }
+
+    /// The one that is this listener, if it has come and is fit.
+    pub(in super::super) fn take(&mut self, key: &str, name: Option<&str>, asked_for: &Address) -> Option<ListeningSocket> {
+        let kept = kept_name(key);
+        let is_it = |socket: &Handed| {
+            // Which port the system chose is known by the name alone.
+            let is_called_so = if socket.is_lent { name == Some(&socket.name) } else { socket.name == kept };
+            socket.is_at(asked_for) && (is_called_so || socket.is_lent && asked_for.port != Some(0))
+        };
+        let at = self.sockets.iter().position(is_it)?;
+        self.sockets.swap_remove(at).open(key, asked_for)
+    }
+
+    /// Gives up what has this name and is elsewhere: whoever asks for the name must not get another address than was configured.
+    pub(in super::super) fn reject(&mut self, name: &str, asked_for: &Address) {
+        for socket in self.sockets.extract_if(.., |socket| socket.is_lent && socket.name == name && !socket.is_at(asked_for)) {
+            let reason = format!("it is at {}, and the listener of that name at {}", in_words(&socket.address), in_words(asked_for));
+            warn!(socket = name, reason, "Socket of the service manager cannot be used");
+        }
+    }
+
+    /// Those of socket units that nothing was configured for, with their names, and addresses as they are.
+    pub(in super::super) fn take_lent(&mut self) -> Vec<(Option<String>, ListeningSocket)> {
+        let mut lent: Vec<_> = self.sockets.extract_if(.., |socket| socket.is_lent).collect();
+        lent.sort_by_key(|socket| socket.fd.as_raw_fd());
+        let open = |socket: Handed| {
+            // The name that systemd gives by default is that of the socket unit.
+            let name = socket.name.strip_suffix(".socket").unwrap_or(&socket.name).to_owned();
+            let address = socket.address.clone();
+            Some((Some(name).filter(|name| !NAMELESS.contains(&name.as_str())), socket.open(&in_words(&address), &address)?))
+        };
+        lent.into_iter().filter_map(open).collect()
+    }
+
+    /// A restart was completed. Gives up what nobody has asked for since long, and returns the names.
+    pub(in super::super) fn restart_completed(&mut self) -> Vec<String> {
+        self.restarts += 1;
+        if self.restarts >= UNUSED_RESTARTS { self.give_up() } else { Vec::new() }
+    }
+
+    /// Closes what has not been taken, and returns the names of those that are kept.
+    pub(in super::super) fn give_up(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.sockets).into_iter().filter(|socket| !socket.is_lent).map(|socket| socket.name).collect()
+    }
+}
+
+impl Handed {
+    fn is_at(&self, asked_for: &Address) -> bool {
+        let here = &self.address;
+        if here.kind != asked_for.kind {
+            return false;
+        }
+        if let Some(path) = &asked_for.path {
+            // One of ours may have been bound under another name and renamed.
+            let bound_as = successor(Path::new(path));
+            return here.path.as_ref().is_some_and(|here| here == path || !self.is_lent && Path::new(here) == bound_as);
+        }
+        let is_same_host = match (asked_for.host, here.host) {
+            (None, Some(IpAddr::V4(here))) => here.is_unspecified() && !asked_for.ipv6_only,
+            (None, Some(IpAddr::V6(host))) => host.is_unspecified() && here.ipv6_only == asked_for.ipv6_only,
+            (Some(asked), Some(host)) if asked.is_unspecified() && asked.is_ipv6() => asked == host && here.ipv6_only == asked_for.ipv6_only,
+            (Some(asked), host) => host == Some(asked),
+            (None, None) => false,
+        };
+        is_same_host && (asked_for.port == Some(0) || asked_for.port == here.port)
+    }
+
+    fn open(self, key: &str, asked_for: &Address) -> Option<ListeningSocket> {
+        let from = if self.is_lent { "a socket unit" } else { "what was kept" };
+        let address = Address { host: self.address.host, port: self.address.port, ..asked_for.clone() };
+        match ListeningSocket::handed_over(self.fd, &address, self.is_lent) {
+            Ok(socket) => {
+                info!(listener = key, from, "Listener taken from the service manager");
+                Some(socket)
+            }
+            Err(why) => {
+                warn!(socket = self.name, reason = in_full(why), "Socket of the service manager cannot be used");
+                None
+            }
+        }
+    }
+}
+
+/// What a listener is called while the service manager keeps it. A name there has no colons, and is not as long as a path may be.
+pub(in super::super) fn kept_name(key: &str) -> String {
+    let readable: String = key.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(READABLE_MAX).collect();
+    format!("{KEPT}{readable}-{:016x}", fnv1a(key.as_bytes().iter()))
+}
+
+/// Where it listens.
+fn address_of(fd: &OwnedFd) -> Result<Address, Unfit> {
+    let kind = getsockopt(fd, sockopt::SockType)?;
+    if kind == SockType::Stream && !getsockopt(fd, sockopt::AcceptConn)? {
+        return Err(Unfit::Deaf);
+    }
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    let ip = name.as_sockaddr_in().map(|name| (IpAddr::V4(name.ip()), name.port()));
+    let ip = ip.or_else(|| name.as_sockaddr_in6().map(|name| (IpAddr::V6(name.ip()), name.port())));
+    match (kind, ip) {
+        (SockType::Stream | SockType::Datagram, Some((host, port))) => {
+            let ipv6_only = host.is_ipv6() && host.is_unspecified() && getsockopt(fd, sockopt::Ipv6V6Only)?;
+            let tcp = Address { ipv6_only, ..Address::tcp(Some(host), port) };
+            Ok(if kind == SockType::Stream { tcp } else { Address { kind: Kind::Udp, ..tcp } })
+        }
+        (SockType::Stream, None) => {
+            let name: UnixAddr = getsockname(fd.as_raw_fd()).map_err(|_| Errno::EAFNOSUPPORT)?;
+            let path = name.path().and_then(Path::to_str).ok_or(Unfit::NoPath)?;
+            Ok(Address::unix(path))
+        }
+        _ => Err(Unfit::Kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn handed(name: &str, fd: impl Into<OwnedFd>) -> HandedSockets {
+        let fd = fd.into();
+        let address = address_of(&fd).unwrap();
+        HandedSockets { sockets: vec![Handed { is_lent: !name.starts_with(KEPT), name: name.into(), fd, address }], restarts: 0 }
+    }
+
+    #[test]
+    fn a_lent_socket_serves_whoever_wants_its_address_and_for_a_port_of_the_systems_choice_its_name() {
+        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let asked = |port| Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), port);
+        let (one, two) = (listener(), listener());
+        let (port, other) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
+        let mut sockets = handed("web", one);
+        assert!(sockets.take("k", None, &asked(other)).is_none());
+        assert!(sockets.take("k", None, &asked(0)).is_none());
+        assert!(sockets.take("k", None, &Address::tcp(None, port)).is_none());
+        assert_eq!(sockets.take("k", None, &asked(port)).unwrap().address(), &asked(port));
+        assert_eq!(handed("web", two).take("k", Some("web"), &asked(0)).unwrap().address(), &asked(other));
+    }
+
+    #[test]
+    fn every_address_is_every_address_of_both_families_unless_it_is_said_otherwise() {
+        let all = TcpListener::bind("[::]:0").unwrap();
+        let port = all.local_addr().unwrap().port();
+        let mut sockets = handed("unknown", all);
+        assert!(sockets.take("k", None, &Address { ipv6_only: true, ..Address::tcp(None, port) }).is_none());
+        assert!(sockets.take("k", None, &Address::tcp(None, port)).is_some());
+    }
+
+    #[test]
+    fn a_kept_socket_is_known_by_the_key_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let asked = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0);
+        let mut sockets = handed(&kept_name("tcp:127.0.0.1:0#0"), listener);
+        assert!(sockets.take("tcp:127.0.0.1:0#1", None, &asked).is_none());
+        assert!(sockets.take_lent().is_empty());
+        assert!(sockets.take("tcp:127.0.0.1:0#0", None, &asked).is_some());
+    }
+
+    #[test]
+    fn a_kept_socket_that_nobody_asks_for_is_given_up_after_two_restarts() {
+        let mut sockets = handed(&kept_name("web"), TcpListener::bind("127.0.0.1:0").unwrap());
+        assert_eq!(sockets.restart_completed(), [""; 0]);
+        assert_eq!(sockets.restart_completed(), [kept_name("web")]);
+    }
+
+    #[test]
+    fn what_is_configured_by_its_name_for_another_address_is_given_up() {
+        let mut sockets = handed("web", TcpListener::bind("127.0.0.1:0").unwrap());
+        sockets.reject("admin", &Address::tcp(None, 1));
+        assert_eq!(sockets.sockets.len(), 1);
+        sockets.reject("web", &Address::tcp(None, 1));
+        assert!(sockets.sockets.is_empty());
+    }
+
+    #[test]
+    fn names_are_fit_for_systemd_and_tell_keys_apart() {
+        let long = format!("unix:/{}", "é:".repeat(60));
+        for key in ["web", "tcp:*:8000", &long] {
+            let name = kept_name(key);
+            assert!(name.len() <= 255 && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "{name}");
+        }
+        assert_ne!(kept_name("tcp:*:80"), kept_name("tcp_*_80"));
+    }
+
+    #[test]
+    fn what_does_not_listen_is_unfit() {
+        let (connected, _peer) = UnixStream::pair().unwrap();
+        assert!(matches!(address_of(&connected.into()), Err(Unfit::Deaf)));
+        assert!(matches!(address_of(&std::fs::File::open("/dev/null").unwrap().into()), Err(Unfit::Refused(Errno::ENOTSOCK))));
+        let path = std::env::temp_dir().join(format!("dm-handed-{}.sock", std::process::id()));
+        let unix = UnixListener::bind(&path).unwrap();
+        assert_eq!(address_of(&unix.into()).unwrap(), Address::unix(path.to_str().unwrap()));
+        std::fs::remove_file(path).unwrap();
+    }
+}

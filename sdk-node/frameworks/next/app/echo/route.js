@@ -1,0 +1,4 @@
+// The body comes back.
+export async function POST(request) {
+  return new Response(await request.arrayBuffer())
+}
