@@ -148,7 +148,7 @@ mod tests {
         assert_eq!((from.as_str(), handover.name.as_str(), descriptors.len()), ("0.1.0", "shop", 12));
         assert_eq!(handover.state.pool.size(), 2);
         assert_eq!(handover.hooks.workers().collect::<Vec<_>>(), [3]);
-        assert_eq!(handover.connections.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 6, 7, 9]);
+        assert_eq!(handover.connections.keys().copied().collect::<Vec<_>>(), [1, 2, 5, 6, 7, 9]);
         // Nothing that was written is forgotten when it is written again: a key that lost its meaning would be.
         let again = serde_json::to_value(&handover.connections).unwrap();
         assert_eq!(again, fixture()["handover"]["connections"]);
