@@ -13,6 +13,11 @@ impl Listeners {
         self.upheld = is_told.then(Vec::new);
     }
 
+    /// As before, under another program: it keeps what it has been given.
+    pub(in super::super) fn still_under_manager(&mut self, is_told: bool) {
+        self.upheld = is_told.then(Vec::new);
+    }
+
     pub(super) fn handed_over_for(&mut self, spec: &ListenSpec) -> Option<ListeningSocket> {
         let key = self.registry.key_for_configured(spec.name.as_deref(), &spec.address);
         let socket = self.handed.take(&key, spec.name.as_deref(), &spec.address);

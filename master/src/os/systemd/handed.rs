@@ -1,15 +1,18 @@
 //! Sockets that the service manager handed over at the start: those of a socket unit, which are lent, and those that an earlier master had given it to keep.
 
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use dutch_master_protocol::message::{Address, Kind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::super::descriptors::{Inherited, Kept};
 use super::super::listeners::in_words;
 use super::super::listening_socket::{ListeningSocket, Unfit};
 use super::super::master::fnv1a;
@@ -44,6 +47,21 @@ pub(in super::super) struct HandedSockets {
     restarts: u32,
 }
 
+/// The same as it is handed over to the program that takes this one's place.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in super::super) struct Handover {
+    sockets: Vec<Handable>,
+    restarts: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Handable {
+    name: String,
+    fd: RawFd,
+    address: Address,
+    is_lent: bool,
+}
+
 #[derive(Debug)]
 struct Handed {
     name: String,
@@ -54,6 +72,22 @@ struct Handed {
 }
 
 impl HandedSockets {
+    pub(in super::super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handover {
+        let handable = |socket: &'a Handed| Handable {
+            name: socket.name.clone(),
+            fd: kept.keep(socket.fd.as_fd()),
+            address: socket.address.clone(),
+            is_lent: socket.is_lent,
+        };
+        Handover { sockets: self.sockets.iter().map(handable).collect(), restarts: self.restarts }
+    }
+
+    pub(in super::super) fn handed(Handover { sockets, restarts }: Handover, inherited: &mut Inherited) -> io::Result<HandedSockets> {
+        let handed = |Handable { name, fd, address, is_lent }| Ok(Handed { name, fd: inherited.take(fd)?, address, is_lent });
+        // What was outdated was told in the turn in which it became so.
+        Ok(HandedSockets { sockets: sockets.into_iter().map(handed).collect::<io::Result<_>>()?, outdated: Vec::new(), restarts })
+    }
+
     /// Takes over `count` descriptors from 3 on. Returns also what is no listener, by name.
     ///
     /// # Safety
