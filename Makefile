@@ -125,7 +125,7 @@ fuzz: ## let a fuzzer make up inputs for the decoder and for a whole master, FUZ
 fuzz-keep: ## after `make fuzz`: keep the found inputs that reach more than the vectors, the sessions and those kept before
 	for target in decoder master; do \
 	  rm -rf $(FUZZ)/all && cp -r $(FUZZ)/seeds/$$target $(FUZZ)/all && cp fuzz/corpus/$$target/* $(FUZZ)/all 2>/dev/null; ls $(FUZZ)/all > $(FUZZ)/before; \
-	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -merge=1 -handle_term=0 $(FUZZ)/all $(FUZZ)/found/$$target || exit 1; \
+	  XDG_RUNTIME_DIR=$(CURDIR)/$(FUZZ)/run target/debug/fuzz-$$target -merge=1 -use_counters=0 -use_cmp=0 -handle_term=0 $(FUZZ)/all $(FUZZ)/found/$$target || exit 1; \
 	  for input in $$(ls $(FUZZ)/all | grep -vxFf $(FUZZ)/before); do cp $(FUZZ)/all/$$input fuzz/corpus/$$target; done; \
 	done
 

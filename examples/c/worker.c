@@ -19,6 +19,7 @@
 
 enum { FRAME_MAX = 65536, DEPTH_MAX = 16, IDLE_GRACE = 5000, MARGIN = 1500, LINGER = 1000 };
 
+static const uint64_t INTEGER_MAX = 1ull << 53;
 static int master = -1;
 static atomic_bool ordered, stopping;
 static atomic_llong came, ends; /* of the order to go, in ms */
@@ -57,7 +58,7 @@ static int head(slice *s, value *v) {
   uint64_t n = 0;
   if (s->at == s->end) return 0;
   uint8_t t = *s->at++;
-  v->kind = 0;
+  v->kind = 0, v->number = 0;
   if (t < 0x80 || t >= 0xe0) v->kind = 'i', v->number = (int8_t)t;
   else if (t < 0x90) v->kind = 'm', n = t & 15;
   else if (t < 0xa0) v->kind = 'a', n = t & 15;
@@ -68,7 +69,7 @@ static int head(slice *s, value *v) {
     int bits = 8 << (t & 3);
     if (!take(s, bits / 8, &n)) return 0;
     v->kind = 'i', v->number = t < 0xd0 ? (int64_t)n : (int64_t)(n << (64 - bits)) >> (64 - bits);
-    return 1;
+    return (t != 0xcf || n <= INTEGER_MAX) && v->number <= (int64_t)INTEGER_MAX && v->number >= -(int64_t)INTEGER_MAX;
   } else if (t >= 0xd9 && t <= 0xdb) v->kind = 's', v->number = take(s, 1 << (t - 0xd9), &n) ? 0 : -1;
   else if (t == 0xdc || t == 0xdd) v->kind = 'a', v->number = take(s, t == 0xdc ? 2 : 4, &n) ? 0 : -1;
   else if (t == 0xde || t == 0xdf) v->kind = 'm', v->number = take(s, t == 0xde ? 2 : 4, &n) ? 0 : -1;
@@ -107,7 +108,7 @@ static int skip(slice *s, int depth) {
   return 1;
 }
 
-/* The value of a key of a message that was checked; nil if there is none. */
+/* The value of a key of a message that is well-formed; nil if there is none. */
 static value get(slice message, const char *name) {
   value map, key, v, nil = {.kind = 'n'};
   slice wanted = {(const uint8_t *)name, (const uint8_t *)name + strlen(name)};
@@ -118,13 +119,37 @@ static value get(slice message, const char *name) {
     skip(&message, DEPTH_MAX);
     if (!same(key.text, wanted)) continue;
     head(&at, &v);
-    if (v.kind == 'a' && v.number > 0) head(&at, &v); /* of a list its first item is all that is wanted here */
+    if (v.kind == 'a') v.text = at; /* its items */
     return v;
   }
   return nil;
 }
 
 static int is(value v, const char *text) { return v.kind == 's' && same(v.text, (slice){(const uint8_t *)text, (const uint8_t *)text + strlen(text)}); }
+
+/* The keys of the messages for a worker, each behind the kind of its value; behind a question mark those that may be missing. */
+static const char *const MESSAGES[][2] = {
+  {"welcome", "iprotocol iworker igeneration islot isize ?anames ?iheartbeat_ms ?imax_requests ?iorphan_timeout_ms ?afeatures"},
+  {"listener", "iseq skey ?sname ?sdata ?maddress ifds"}, {"error", "?iseq scode smessage"},
+  {"disconnect", "sreason itimeout_ms"}, {"return-listener", "iseq skey"},
+};
+
+/* Whether a message has the keys that it must have, with values that fit. */
+static int checked(slice message) {
+  value event = get(message, "event");
+  if (event.kind != 's') return 0;
+  for (size_t i = 0; i < sizeof MESSAGES / sizeof *MESSAGES; i++) {
+    char keys[160], *rest = keys;
+    if (!is(event, MESSAGES[i][0])) continue;
+    strcpy(keys, MESSAGES[i][1]);
+    for (char *key = strtok_r(keys, " ", &rest); key; key = strtok_r(NULL, " ", &rest)) {
+      int optional = *key == '?';
+      value v = get(message, key + optional + 1);
+      if (v.kind == 'n' ? !optional : v.kind != key[optional] || (v.kind == 'i' && v.number < 0)) return 0;
+    }
+  }
+  return 1;
+}
 
 /* ---- The connection to the master ---- */
 
@@ -195,7 +220,7 @@ static int hear(slice *message, int *fd) {
   if (!exactly(body, n)) return 0;
   slice rest = *message = (slice){body, body + n};
   if (!head(&(slice){body, body + n}, &map) || map.kind != 'm' || !skip(&rest, DEPTH_MAX) || rest.at != rest.end) goto malformed;
-  if (get(*message, "event").kind != 's') goto malformed;
+  if (!checked(*message)) goto malformed;
   if (is(get(*message, "event"), "listener") && (get(*message, "fds").number != 1 || (*fd = descriptor()) < 0)) goto malformed;
   return !is(get(*message, "event"), "error");
 malformed:
@@ -308,7 +333,8 @@ int main(void) {
   setsockopt(master, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   if (!expect("welcome", "welcome", &message, &none)) return fputs("no welcome from the master\n", stderr), 1;
   setsockopt(master, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
-  value orphan = get(message, "orphan_timeout_ms"), name = get(message, "names");
+  value orphan = get(message, "orphan_timeout_ms"), names = get(message, "names"), name = {.kind = 'n'};
+  if (names.kind == 'a' && names.number) head(&names.text, &name);
   if (get(message, "protocol").number != 1 || name.kind != 's') return fputs("another version, or no listener is configured\n", stderr), 1;
   begin("listen", 2);
   put_text("seq"), put(0xd3, 1, 8), put_text("name"), put_slice(name.text);
@@ -336,6 +362,7 @@ int main(void) {
     while (orphan.kind != 'i') pause();
     struct timespec wait = {orphan.number / 1000, orphan.number % 1000 * 1000000};
     nanosleep(&wait, NULL);
+    stop = 1; /* the others may be orphans as well */
   }
   came = now();
   ends = came + timeout - MARGIN;

@@ -124,7 +124,7 @@ func main() {
 		} else {
 			select {}
 		}
-		order = message{"timeout_ms": int64(30000)}
+		order = message{"reason": "stop", "timeout_ms": int64(30000)}
 	}
 	ordered.Store(true)
 	timeout, _ := order.duration("timeout_ms")

@@ -9,9 +9,15 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
+)
+
+const (
+	depthMax   = 16
+	integerMax = 1 << 53
 )
 
 type message map[string]any
@@ -99,13 +105,13 @@ func (m *master) hear() (message, *os.File, error) {
 	if _, err := io.ReadFull(m.conn, body); err != nil {
 		return nil, nil, err
 	}
-	value, rest, err := unpack(body)
+	value, rest, err := unpack(body, depthMax)
 	got, isMap := value.(map[string]any)
 	if err != nil || len(rest) > 0 || !isMap {
 		return nil, nil, fmt.Errorf("%w: no message (%v)", errRules, err)
 	}
-	if _, ok := got["event"].(string); !ok {
-		return nil, nil, fmt.Errorf("%w: no event", errRules)
+	if err := check(got); err != nil {
+		return nil, nil, err
 	}
 	if got["event"] != "listener" {
 		return got, nil, nil
@@ -130,6 +136,39 @@ func (m *master) hear() (message, *os.File, error) {
 	return got, os.NewFile(uintptr(fds[0]), "listener"), nil
 }
 
+// The messages for a worker: their keys, with a question mark those that may be missing.
+var messages = map[string]string{
+	"welcome":         "protocol worker generation slot size names? heartbeat_ms? max_requests? orphan_timeout_ms? features?",
+	"listener":        "seq key name? data? address? fds",
+	"error":           "seq? code message",
+	"disconnect":      "reason timeout_ms",
+	"return-listener": "seq key",
+}
+
+// check looks at the keys that this version knows: they are there, and have their types.
+func check(m message) error {
+	for _, key := range append(strings.Fields(messages[m.text("event")]), "event") {
+		name, isOptional := strings.TrimSuffix(key, "?"), strings.HasSuffix(key, "?")
+		ok := false
+		switch value := m[name].(type) {
+		case nil:
+			ok = isOptional
+		case string:
+			ok = strings.Contains(" event key name data code message reason ", " "+name+" ")
+		case []any:
+			ok = name == "names" || name == "features"
+		case map[string]any:
+			ok = name == "address"
+		case int64:
+			ok = value >= 0 && strings.Contains(" protocol worker generation slot size heartbeat_ms max_requests orphan_timeout_ms seq fds timeout_ms ", " "+name+" ")
+		}
+		if !ok {
+			return fmt.Errorf("%w: a bad %s", errRules, name)
+		}
+	}
+	return nil
+}
+
 func pack(to []byte, value any) []byte {
 	switch v := value.(type) {
 	case int:
@@ -141,7 +180,7 @@ func pack(to []byte, value any) []byte {
 }
 
 // unpack takes what a master may send, and nothing else: no floats, no binaries, no key twice.
-func unpack(from []byte) (any, []byte, error) {
+func unpack(from []byte, depth int) (any, []byte, error) {
 	if len(from) == 0 {
 		return nil, nil, io.ErrUnexpectedEOF
 	}
@@ -163,13 +202,17 @@ func unpack(from []byte) (any, []byte, error) {
 		return nil, rest, nil
 	case t == 0xc2 || t == 0xc3:
 		return t == 0xc3, rest, nil
-	case t >= 0xcc && t <= 0xcf:
-		n, err := number(1 << (t & 3))
-		return int64(n), rest, err
-	case t >= 0xd0 && t <= 0xd3:
+	case t >= 0xcc && t <= 0xd3:
 		width := 1 << (t & 3)
 		n, err := number(width)
-		return int64(n<<(64-8*width)) >> (64 - 8*width), rest, err
+		value := int64(n)
+		if t >= 0xd0 {
+			value = int64(n<<(64-8*width)) >> (64 - 8*width)
+		}
+		if err == nil && (value > integerMax || value < -integerMax || t == 0xcf && n > integerMax) {
+			err = errors.New("an integer beyond 2^53")
+		}
+		return value, rest, err
 	}
 	length, err := uint64(t&0x0f), error(nil)
 	switch width := map[byte]int{0xd9: 1, 0xda: 2, 0xdb: 4, 0xdc: 2, 0xdd: 4, 0xde: 2, 0xdf: 4}[t]; {
@@ -189,11 +232,13 @@ func unpack(from []byte) (any, []byte, error) {
 			return nil, nil, errors.New("no text")
 		}
 		return string(rest[:length]), rest[length:], nil
+	case depth == 0:
+		return nil, nil, errors.New("values that are nested too deep")
 	case t >= 0x90 && t < 0xa0 || t == 0xdc || t == 0xdd:
 		var list []any
 		for ; length > 0; length-- {
 			var item any
-			if item, rest, err = unpack(rest); err != nil {
+			if item, rest, err = unpack(rest, depth-1); err != nil {
 				return nil, nil, err
 			}
 			list = append(list, item)
@@ -203,8 +248,8 @@ func unpack(from []byte) (any, []byte, error) {
 	items := map[string]any{}
 	for ; length > 0; length-- {
 		var key, item any
-		if key, rest, err = unpack(rest); err == nil {
-			item, rest, err = unpack(rest)
+		if key, rest, err = unpack(rest, depth-1); err == nil {
+			item, rest, err = unpack(rest, depth-1)
 		}
 		name, isText := key.(string)
 		if _, twice := items[name]; err != nil || !isText || twice {

@@ -17,21 +17,41 @@ def pack(v):
     return struct.pack(">BI", 0xDF, len(v)) + b"".join(pack(k) + pack(x) for k, x in v.items())
 
 
-def unpack(f):
+def unpack(f, depth=16):
     def take(n):
         if len(data := f.read(n)) < n: raise ValueError("a value that is cut off")
         return data
     t = take(1)[0]
     if t < 0x80 or t >= 0xE0: return t if t < 0x80 else t - 256
     if t in (0xC0, 0xC2, 0xC3): return {0xC0: None, 0xC2: False, 0xC3: True}[t]
-    if 0xCC <= t <= 0xD3: return int.from_bytes(take(1 << (t & 3)), "big", signed=t >= 0xD0)
+    if 0xCC <= t <= 0xD3:
+        if abs(n := int.from_bytes(take(1 << (t & 3)), "big", signed=t >= 0xD0)) > 2**53: raise ValueError("an integer beyond 2^53")
+        return n
     wide = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(t)
     if wide is None and not 0x80 <= t < 0xC0: raise ValueError("a type that is not allowed")
     n = int.from_bytes(take(wide), "big") if wide else t & (31 if t >= 0xA0 else 15)
     if 0xA0 <= t < 0xC0 or 0xD9 <= t <= 0xDB: return take(n).decode()
-    if 0x90 <= t < 0xA0 or 0xDC <= t <= 0xDD: return [unpack(f) for _ in range(n)]
-    if len(items := {unpack(f): unpack(f) for _ in range(n)}) < n: raise ValueError("a key that stands twice")
+    if not depth: raise ValueError("values that are nested too deep")
+    if 0x90 <= t < 0xA0 or 0xDC <= t <= 0xDD: return [unpack(f, depth - 1) for _ in range(n)]
+    items = {unpack(f, depth - 1): unpack(f, depth - 1) for _ in range(n)}
+    if len(items) < n or any(type(key) is not str for key in items): raise ValueError("a key that stands twice, or is no string")
     return items
+
+
+# The messages for a worker: their keys, with a question mark those that may be missing. What is in neither of the two lists is an integer of 0 or more.
+MESSAGES = {
+    "welcome": "protocol worker generation slot size names? heartbeat_ms? max_requests? orphan_timeout_ms? features?",
+    "listener": "seq key name? data? address? fds", "error": "seq? code message", "disconnect": "reason timeout_ms", "return-listener": "seq key",
+}
+TYPES = {"names": list, "features": list, "address": dict, **dict.fromkeys("event key name data code message reason".split(), str)}
+
+
+def check(message):
+    for key in ["event", *MESSAGES.get(message["event"], "").split()]:
+        name, is_optional = key.rstrip("?"), key.endswith("?")
+        value, wanted = message.get(name), TYPES.get(name, int)
+        if value is None and is_optional: continue
+        if type(value) is not wanted or wanted is int and value < 0: raise ValueError(f"a {message['event']} with a bad {name}")
 
 
 class Master:
@@ -103,7 +123,8 @@ class Master:
                 n = int.from_bytes(self.exactly(4), "big")
                 if not 0 < n <= 65536: raise ValueError("no length of a frame")
                 message = unpack(body := io.BytesIO(self.exactly(n)))
-                if not isinstance(message["event"], str) or body.read(): raise ValueError("no message")
+                check(message)
+                if body.read(): raise ValueError("bytes behind the message")
                 fds = self.descriptor(message) if message["event"] == "listener" else []
                 if message.get("protocol", 1) != 1: raise ValueError("another version")
                 if message["event"] == "error": raise EOFError(message["code"], message["message"])
@@ -118,8 +139,10 @@ class Master:
             raise EOFError("the master breaks the rules") from error
 
     def descriptor(self, message):
-        byte, fds, *_ = socket.recv_fds(self.socket, 1, 1)
-        if (byte, len(fds), message["fds"]) != (b"\0", 1, 1): raise ValueError("bad descriptors")
+        byte, fds, *_ = socket.recv_fds(self.socket, 1, 2)  # room for one too many
+        if (byte, len(fds), message["fds"]) != (b"\0", 1, 1):
+            for fd in fds: os.close(fd)
+            raise ValueError("bad descriptors")
         os.set_inheritable(fds[0], False)
         return fds
 

@@ -35,18 +35,18 @@ module Pack
 
   def number(io, width) = take(io, width).unpack1({ 1 => 'C', 2 => 'n', 4 => 'N', 8 => 'Q>' }[width])
 
-  def unpack(io)
+  def unpack(io, depth = 16)
     case type = take(io, 1).ord
     when 0x00..0x7f then type
     when 0xe0..0xff then type - 256
     when 0xc0 then nil
     when 0xc2, 0xc3 then type == 0xc3
-    when 0xcc..0xcf then number(io, 1 << (type & 3))
-    when 0xd0..0xd3 then take(io, 1 << (type & 3)).unpack1(%w[c s> l> q>][type & 3])
-    when 0x80..0x8f then map(io, type & 15)
-    when 0xde, 0xdf then map(io, number(io, type == 0xde ? 2 : 4))
-    when 0x90..0x9f then Array.new(type & 15) { unpack(io) }
-    when 0xdc, 0xdd then number(io, type == 0xdc ? 2 : 4).times.map { unpack(io) }
+    when 0xcc..0xcf then within_range(number(io, 1 << (type & 3)))
+    when 0xd0..0xd3 then within_range(take(io, 1 << (type & 3)).unpack1(%w[c s> l> q>][type & 3]))
+    when 0x80..0x8f then map(io, type & 15, depth)
+    when 0xde, 0xdf then map(io, number(io, type == 0xde ? 2 : 4), depth)
+    when 0x90..0x9f then list(io, type & 15, depth)
+    when 0xdc, 0xdd then list(io, number(io, type == 0xdc ? 2 : 4), depth)
     when 0xa0..0xbf then text(io, type & 31)
     when 0xd9..0xdb then text(io, number(io, 1 << (type - 0xd9)))
     else raise BrokenRules, 'a type that is not allowed'
@@ -58,13 +58,43 @@ module Pack
     text.valid_encoding? ? text : raise(BrokenRules, 'a string that is not UTF-8')
   end
 
-  def map(io, size)
-    size.times.with_object({}) do |_, map|
-      key = unpack(io)
-      raise BrokenRules, 'a key that stands twice' if map.key?(key)
+  def within_range(number)
+    number.abs > 2**53 ? raise(BrokenRules, 'an integer beyond 2^53') : number
+  end
 
-      map[key] = unpack(io)
+  def list(io, size, depth)
+    raise BrokenRules, 'values that are nested too deep' if depth.zero?
+
+    size.times.map { unpack(io, depth - 1) }
+  end
+
+  def map(io, size, depth)
+    raise BrokenRules, 'values that are nested too deep' if depth.zero?
+
+    size.times.with_object({}) do |_, map|
+      key = unpack(io, depth - 1)
+      raise BrokenRules, 'a key that stands twice, or is no string' if map.key?(key) || !key.is_a?(String)
+
+      map[key] = unpack(io, depth - 1)
     end
+  end
+end
+
+# The messages for a worker: their keys, with a question mark those that may be missing, and the types of those that are no integers of 0 or more.
+MESSAGES = {
+  'welcome' => %w[protocol worker generation slot size names? heartbeat_ms? max_requests? orphan_timeout_ms? features?],
+  'listener' => %w[seq key name? data? address? fds], 'error' => %w[seq? code message], 'disconnect' => %w[reason timeout_ms], 'return-listener' => %w[seq key]
+}.freeze
+TYPES = { 'names' => Array, 'features' => Array, 'address' => Hash, **%w[event key name data code message reason].to_h { |key| [key, String] } }.freeze
+
+def check(message)
+  ['event', *MESSAGES[message['event']]].each do |key|
+    name = key.delete_suffix('?')
+    value = message[name]
+    next if value.nil? && name != key
+
+    wanted = TYPES.fetch(name, Integer)
+    raise BrokenRules, "a bad #{name}" unless value.is_a?(wanted) && (wanted != Integer || value >= 0)
   end
 end
 
@@ -119,7 +149,9 @@ class Master
 
     body = StringIO.new(exactly(length))
     message = Pack.unpack(body)
-    raise BrokenRules, 'no message' unless message.is_a?(Hash) && message['event'].is_a?(String) && body.eof?
+    raise BrokenRules, 'no message' unless message.is_a?(Hash) && body.eof?
+
+    check(message)
     return [message, nil] unless message['event'] == 'listener'
 
     # recv_io reads one byte, sets close-on-exec, and raises when no descriptor comes with it.
@@ -229,7 +261,7 @@ def serve_for_a_master
   rescue EOFError, SystemCallError, IOError # without a master: serve on for a while, then go
     orphan = master.welcome['orphan_timeout_ms']
     orphan ? sleep(orphan / 1000.0) : sleep
-    order = { 'reason' => 'orphaned', 'timeout_ms' => 30_000 }
+    order = { 'reason' => 'stop', 'timeout_ms' => 30_000 }
   end
   server.order = { came: now, ends: now + order['timeout_ms'] / 1000.0 - MARGIN }
   Thread.new { hear_on(master, server) }

@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dutch_master_protocol::codec::{FrameDecoder, decode, encode};
+use dutch_master_protocol::codec::{FrameDecoder, Malformed, decode, encode};
 use dutch_master_protocol::message::{
     AppMessage, Close, Disconnect, DisconnectReason, Drained, ErrorMessage, FromMaster, FromWorker, Hello, Listen, Listening, VERSION, Welcome, codes, features,
 };
 use dutch_master_protocol::{env, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -45,6 +46,24 @@ enum Fault {
     ExitsBeforeDraining,
     /// It sends messages without end.
     Floods,
+    /// It passes over messages that break the rules.
+    IgnoresMalformed,
+    /// It takes a descriptor that comes together with another one.
+    TakesTwo,
+    /// It waits on for a listener that it was refused.
+    IgnoresRefusal,
+    /// It does not hear SIGTERM.
+    IgnoresTerm,
+    /// It takes more time when a second order gives more.
+    TakesLonger,
+    /// It says that it has closed its listener, and goes on accepting.
+    KeepsAccepting,
+    /// It stops accepting, and never closes its listener.
+    KeepsListener,
+    /// It takes connections for idle that have not sent a whole request.
+    NewIsIdle,
+    /// It closes connections at once after their last response.
+    NoLinger,
     /// It offers every feature, and has none.
     PromisesFeatures,
 }
@@ -61,6 +80,15 @@ impl Fault {
             "ignores-disconnect" => Fault::IgnoresDisconnect,
             "exits-before-draining" => Fault::ExitsBeforeDraining,
             "floods" => Fault::Floods,
+            "ignores-malformed" => Fault::IgnoresMalformed,
+            "takes-two" => Fault::TakesTwo,
+            "ignores-refusal" => Fault::IgnoresRefusal,
+            "ignores-term" => Fault::IgnoresTerm,
+            "takes-longer" => Fault::TakesLonger,
+            "keeps-accepting" => Fault::KeepsAccepting,
+            "keeps-listener" => Fault::KeepsListener,
+            "new-is-idle" => Fault::NewIsIdle,
+            "no-linger" => Fault::NoLinger,
             "promises-features" => Fault::PromisesFeatures,
             _ => return None,
         })
@@ -74,6 +102,12 @@ fn main() -> Result<()> {
         loop {
             thread::park();
         }
+    }
+    if fault == Fault::IgnoresTerm {
+        // Before there are threads: they inherit it.
+        let mut term = SigSet::empty();
+        term.add(Signal::SIGTERM);
+        term.thread_block()?;
     }
     let mut master = Master::connect(fault)?;
     let welcome = master.hello(fault)?;
@@ -139,7 +173,7 @@ impl Master {
                     return Ok(Some(fd.into()));
                 }
                 (FromMaster::Disconnect(_), _) if self.fault != Fault::IgnoresDisconnect => return Ok(None),
-                (FromMaster::Error(error), _) => return Err(error.message.into()),
+                (FromMaster::Error(error), _) if self.fault != Fault::IgnoresRefusal => return Err(error.message.into()),
                 _ => {}
             }
         }
@@ -187,6 +221,9 @@ impl Master {
             Ok(Some(frame)) => decode(frame),
             Err(malformed) => Err(malformed),
         };
+        if self.fault == Fault::IgnoresMalformed && matches!(message, Err(Malformed::Body { .. } | Malformed::Message(_))) {
+            return Ok(Some(Heard::More));
+        }
         let message = message.inspect_err(|malformed| {
             let error = ErrorMessage { seq: None, code: malformed.code().into(), message: malformed.to_string() };
             let _gone = self.say(&FromWorker::Error(error));
@@ -206,7 +243,7 @@ impl Master {
             }
         };
         match (announced, byte, self.fds.pop()) {
-            (1, 0, Some(fd)) => Ok(fd),
+            (1, 0, Some(fd)) if self.fds.is_empty() || self.fault == Fault::TakesTwo => Ok(fd),
             (announced, byte, fd) => {
                 let message = format!("{announced} announced, byte {byte}, {}", if fd.is_some() { "one came" } else { "none came" });
                 self.say(&FromWorker::Error(ErrorMessage { seq: None, code: codes::BAD_DESCRIPTORS.into(), message: message.clone() }))?;
@@ -264,7 +301,8 @@ impl Worker {
     fn note(&self, order: &Disconnect) {
         let new = Order::new(order.reason, Duration::from_millis(order.timeout_ms));
         let mut order = locked(&self.order);
-        *order = Some(order.map_or(new, |old| Order { deadline: old.deadline.min(new.deadline), ..old }));
+        let takes_longer = self.fault == Fault::TakesLonger;
+        *order = Some(order.map_or(new, |old| Order { deadline: if takes_longer { new.deadline } else { old.deadline.min(new.deadline) }, ..old }));
     }
 }
 
@@ -359,6 +397,8 @@ fn converse(worker: &Worker, id: u64, mut stream: TcpStream) -> io::Result<()> {
         }
         match order {
             Some(_) if idle && worker.fault == Fault::ResetsIdle => return Ok(()),
+            Some(_) if is_last && worker.fault == Fault::NoLinger => return Ok(()),
+            Some(order) if worker.fault == Fault::NewIsIdle && order.given.elapsed() > IDLE_GRACE => break,
             Some(order) if idle && order.given.elapsed() > IDLE_GRACE || Instant::now() + Duration::from_millis(300) > order.deadline => break,
             Some(_) | None => {}
         }
@@ -385,7 +425,19 @@ fn drain(worker: &Arc<Worker>, master: &mut Master, listener: TcpListener, order
     if worker.fault == Fault::ShutsListener {
         nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both)?;
     }
-    drop(listener);
+    if worker.fault == Fault::KeepsAccepting {
+        let worker = Arc::clone(worker);
+        thread::spawn(move || {
+            loop {
+                accept(&worker, &listener);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+    } else if worker.fault == Fault::KeepsListener {
+        std::mem::forget(listener);
+    } else {
+        drop(listener);
+    }
     // Its connections end before it says anything, so that what a client sees does not depend on who is faster.
     while worker.fault == Fault::ExitsBeforeDraining && !locked(&worker.connections).is_empty() {
         thread::sleep(Duration::from_millis(5));

@@ -119,7 +119,7 @@ pub(super) async fn run(command: Conformance) -> u8 {
         return exit::USAGE;
     }
     if command.list {
-        list(&chosen, command.json);
+        list(&chosen, command.json, is_meant);
         return exit::DONE;
     }
     let (strict, json, jobs) = (command.strict, command.json, command.jobs.into());
@@ -258,10 +258,11 @@ fn try_one(chosen: &Chosen, tested: &Subject) -> Outcome {
     Outcome { id: id.into(), level, text: text.into(), verdict, log }
 }
 
-fn list(cases: &[Chosen], json: bool) {
+fn list(cases: &[Chosen], json: bool, is_meant: impl Fn(&str) -> bool) {
+    let not_tried = cases::NOT_TRIED.iter().filter(|(rule, _)| is_meant(rule));
     if json {
         let shown = cases.iter().map(Chosen::about).map(|(id, level, text)| json!({ "id": id, "level": report::level(level), "text": text }));
-        let not_tried: Vec<_> = cases::NOT_TRIED.iter().map(|(rule, why)| json!({ "rule": rule, "what": why })).collect();
+        let not_tried: Vec<_> = not_tried.map(|(rule, why)| json!({ "rule": rule, "what": why })).collect();
         return say(&json!({ "cases": shown.collect::<Vec<_>>(), "not_tried": not_tried }).to_string());
     }
     for (id, level, text) in cases.iter().map(Chosen::about) {
@@ -271,7 +272,7 @@ fn list(cases: &[Chosen], json: bool) {
         return;
     }
     say("\nNot tried:");
-    for (rule, what) in cases::NOT_TRIED {
+    for (rule, what) in not_tried {
         say(&format!("{rule:18}        {what}"));
     }
 }

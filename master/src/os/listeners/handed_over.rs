@@ -56,6 +56,8 @@ impl Listeners {
     pub(super) fn uphold(&mut self, key: &str, socket: &ListeningSocket) {
         // What is lent comes back with every start anyway.
         if let Some(upheld) = self.upheld.as_mut().filter(|_| !socket.is_lent()) {
+            // First: it keeps one socket under one name.
+            upheld.extend(self.handed.take_outdated().into_iter().map(Upheld::Forget));
             upheld.push(Upheld::Keep(key.into(), socket.fd().clone()));
         }
     }

@@ -15,7 +15,7 @@ use crate::cli::conformance::trial::Trial;
 const SOON: Duration = Duration::from_millis(600);
 
 /// The longest idle grace that is waited for.
-const GRACE_MAX: Duration = Duration::from_secs(20);
+const GRACE_MAX: Duration = Duration::from_secs(8);
 
 /// What a client sends so soon after the end of its connection is still read.
 const UNNOTICED: Duration = Duration::from_millis(100);

@@ -6,9 +6,15 @@ use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, M
 use nix::sys::signal::Signal;
 
 use crate::cli::conformance::case::{Case, Verdict, differs, must, should, untested};
+use crate::cli::conformance::http::Client;
 use crate::cli::conformance::peer::{Heard, readable};
 use crate::cli::conformance::steps::{TIMEOUT_MS, answered, said};
 use crate::cli::conformance::trial::Trial;
+
+use super::descriptors::lets_go;
+
+/// A connection that nobody has taken after this time is not taken by the worker.
+const UNTOUCHED: Duration = Duration::from_millis(300);
 
 /// Connections that wait when a stop comes.
 const QUEUED: usize = 8;
@@ -20,9 +26,10 @@ pub(super) const CASES: &[Case] = &[
     }),
     must("6.5/max-requests", "asks once to be replaced when it has answered as many requests as it may", counts_requests),
     should("6.3", "says `close` for its listener as soon as it has stopped accepting", says_close),
-    must("11/shutdown", "closes its own copy of the listener, and leaves it open for others", left_open),
+    must("11/shutdown", "leaves its listener open for others when it goes", left_open),
     must("12.1.1", "accepts what waits before it goes, when the master stops", accepts_what_waits),
-    must("12.1.2", "accepts nothing more when it was told to go", accepts_no_more),
+    must("12.1.2", "accepts nothing more when it was told to go, however long it drains", accepts_no_more),
+    must("12.1.2/closed", "closes its own copy of the listener, however long it drains", closes_its_own),
 ];
 
 fn counts_requests(trial: &mut Trial<'_>) -> Verdict {
@@ -60,11 +67,11 @@ fn says_close(trial: &mut Trial<'_>) -> Verdict {
     if keys.iter().all(|key| trial.closed.contains(key)) { Ok(()) } else { differs(format!("`close` for {keys:?}"), format!("{:?}", trial.closed)) }
 }
 
-/// Told to go, and ready for connections that are none of its business.
-fn gone(trial: &mut Trial<'_>) -> Verdict {
-    trial.running()?;
-    trial.restart()?;
-    trial.drained()
+/// Told to go and held back by a request, so that connections which are none of its business find it alive.
+fn going(trial: &mut Trial<'_>) -> Verdict<Option<Client>> {
+    let busy = trial.busy()?;
+    trial.ordered(TIMEOUT_MS)?;
+    Ok(busy)
 }
 
 /// A connection of the kit waits for the kit to accept it.
@@ -74,17 +81,23 @@ fn taken_by_the_kit(trial: &Trial<'_>) -> Verdict<bool> {
     if let Err(error) = connected {
         return differs("a listener that takes connections", error.to_string());
     }
-    Ok(readable(given.fd(), Instant::now() + trial.patience() / 4)? && given.accept().is_ok())
+    std::thread::sleep(UNTOUCHED);
+    Ok(readable(given.fd(), Instant::now())? && given.accept().is_ok())
 }
 
 fn left_open(trial: &mut Trial<'_>) -> Verdict {
-    gone(trial)?;
+    let _busy = going(trial)?;
     taken_by_the_kit(trial).map(drop)
 }
 
 fn accepts_no_more(trial: &mut Trial<'_>) -> Verdict {
-    gone(trial)?;
+    let _busy = going(trial)?;
     if taken_by_the_kit(trial)? { Ok(()) } else { differs("a connection that waits for other workers", "one that this worker took") }
+}
+
+fn closes_its_own(trial: &mut Trial<'_>) -> Verdict {
+    let _busy = going(trial)?;
+    lets_go(trial, 0)
 }
 
 fn accepts_what_waits(trial: &mut Trial<'_>) -> Verdict {
