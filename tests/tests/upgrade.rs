@@ -333,7 +333,7 @@ fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
     let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
     load.await_ok(OK_BETWEEN);
     let fds = fs::read_dir(format!("/proc/{}/fd", master.pid())).expect("the master lives").flatten();
-    let lock = fds.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.extension().is_some_and(|extension| extension == "lock")));
+    let lock = fds.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.ends_with("pool.lock")));
     let lock = lock.map(|fd| fd.file_name().into_string().expect("a number")).next().expect("it has a lock");
     let program = binary("dutch-master");
     programs.write("loses", &format!("#!/bin/bash\n[ \"$1\" = preflight ] || exec {lock}>&-\nexec {} \"$@\"\n", program.display()));

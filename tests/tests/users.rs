@@ -125,6 +125,8 @@ fn workers_get_the_user_groups_mask_and_limits_that_were_configured_and_can_gain
             assert_eq!(status(capabilities), "0".repeat(16), "{capabilities}");
         }
         assert_eq!(line(pid, "limits", "Max open files"), "500 600 files");
+        let environment = fs::read(format!("/proc/{pid}/environ")).expect("it lives");
+        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"HOME=/"), "not the master's");
     }
     assert_eq!(
         (line(master.pid(), "status", "Uid:"), line(master.pid(), "status", "NoNewPrivs:")),

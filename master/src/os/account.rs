@@ -175,8 +175,11 @@ impl Passwd {
     }
 
     fn variables(self) -> Vec<(&'static str, OsString, Option<OsString>)> {
-        let Passwd::Known(user) = self else { return Vec::new() };
-        let values: [OsString; 4] = [user.name.clone().into(), user.name.into(), user.dir.into(), user.shell.into()];
+        let values: [OsString; 4] = match self {
+            Passwd::Known(user) => [user.name.clone().into(), user.name.into(), user.dir.into(), user.shell.into()],
+            // Whatever is inherited would be the master's.
+            Passwd::Number(uid) => [uid.to_string().into(), uid.to_string().into(), "/".into(), "/bin/sh".into()],
+        };
         WHO.into_iter().zip(values).map(|(name, value)| (name, value, std::env::var_os(name))).collect()
     }
 }

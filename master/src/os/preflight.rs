@@ -1,12 +1,14 @@
 //! A program that is to take the master's place is first run beside it: it reads what would be handed over, and says whether it can go on with that. One that does not say so changes nothing.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::task::{Context, Poll};
 
+use nix::errno::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,9 @@ impl Preflight {
     /// # Errors
     /// It cannot be run.
     pub(super) fn begin(program: PathBuf, args: &[OsString], handover: OwnedFd, now: Time) -> io::Result<Preflight> {
+        if is_garbage(&program) {
+            return Err(Errno::ENOEXEC.into());
+        }
         // What it says beyond the pipe's length nobody reads: it fails or is killed in time.
         let (output, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let mut command = Command::new(&program);
@@ -83,8 +88,19 @@ impl Preflight {
         let status = self.process.reap();
         let mut output = Vec::new();
         // Where something that it started still has the pipe, what has come so far has to do.
-        let _ = std::fs::File::from(self.output).take(OUTPUT_MAX).read_to_end(&mut output);
+        let _ = File::from(self.output).take(OUTPUT_MAX).read_to_end(&mut output);
         judge(&self.program, status, &String::from_utf8_lossy(&output)).map(|()| self.program)
+    }
+}
+
+/// Neither a program nor a script: the C library would have a shell run it, as commands.
+fn is_garbage(program: &Path) -> bool {
+    let mut begin = [0; 4];
+    // What cannot be read may be executable all the same; the system says.
+    let is_read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
+    match is_read {
+        Ok(()) => begin != *b"\x7fELF" && !begin.starts_with(b"#!"),
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
     }
 }
 
