@@ -141,7 +141,7 @@ fn a_worker_that_never_connects_is_told_once_unless_every_case_is_asked_for() {
     assert_eq!((finished.code, ended(&report, "failed")), (Some(1), BTreeSet::from(["2.4.1/hello"])), "{report:#}");
     assert_eq!(report["cases"].as_array().map(Vec::len), Some(1));
     assert!(finished.stderr.contains("the worker never connected to its master") && finished.stderr.contains("--all"), "{}", finished.stderr);
-    let (_, report) = kit(&["--timeout", "1s", "--only", "2.4.1"], &["true"]);
+    let (_, report) = kit(&["--strict", "--timeout", "1s", "--only", "2.4.1"], &["true"]);
     assert_eq!(ended(&report, "failed").len(), 2, "{report:#}");
 }
 
