@@ -227,6 +227,7 @@ const FAULTS: &[(&str, Expected)] = &[
             "5.2/going",
             "5.2.3",
             "5.4.2/longer",
+            "5.4.2/shorter",
             "6.7",
             "6.13/at-once",
             "6.3",
