@@ -58,7 +58,7 @@ static int head(slice *s, value *v) {
   uint64_t n = 0;
   if (s->at == s->end) return 0;
   uint8_t t = *s->at++;
-  v->kind = 0;
+  v->kind = 0, v->number = 0;
   if (t < 0x80 || t >= 0xe0) v->kind = 'i', v->number = (int8_t)t;
   else if (t < 0x90) v->kind = 'm', n = t & 15;
   else if (t < 0xa0) v->kind = 'a', n = t & 15;

@@ -27,5 +27,6 @@ pub use options::Options;
 pub use os::{
     Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, ServiceManager, StartError, Surroundings, remedy, working_directory,
 };
+pub use os::{HandoverError, Inheritance, Invocation, PREFLIGHT, Verdict, can_take_over, let_signals_come};
 pub use os::{runtime_dir, trial};
 pub use told::{Chain, Fields};

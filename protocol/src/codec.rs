@@ -171,6 +171,11 @@ impl FrameDecoder {
         Some(byte)
     }
 
+    /// What was pushed and not taken: whoever pushes it into another decoder goes on there.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
     /// Whether the stream ends here without cutting a frame.
     pub fn is_empty(&self) -> bool {
         self.taken == self.buffer.len()

@@ -24,6 +24,8 @@ pub enum FromControl {
     Subscribe(Subscribe),
     /// Answered by one or more `metrics-text`, then `done`.
     Metrics(Metrics),
+    /// The master's program is replaced by another, in place; answered by `accepted`, then `done`.
+    Upgrade(Upgrade),
     /// An event that this version does not know.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -100,6 +102,14 @@ pub struct Metrics {}
 pub struct MetricsText {
     /// Whole lines of Prometheus' text format.
     pub text: String,
+}
+
+/// Asks the master to become another program, or the same one in a newer version (SPEC 7.12).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Absolute path of the program; nil: the path that the master was started by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
 }
 
 /// The pool as a whole (SPEC 7.1).

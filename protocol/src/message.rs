@@ -260,6 +260,8 @@ pub mod features {
     pub const SUBSCRIBE: &str = "subscribe";
     /// The control request `metrics`.
     pub const METRICS: &str = "metrics";
+    /// The control request `upgrade`.
+    pub const UPGRADE: &str = "upgrade";
 }
 
 /// The `reason` of a `request-restart` of a worker that has answered `max_requests` (SPEC 6.5).

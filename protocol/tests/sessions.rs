@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
 use serde_json::Value;
@@ -10,6 +10,30 @@ use serde_json::Value;
 fn sessions() -> Vec<Value> {
     let file: Value = serde_json::from_str(include_str!("../vectors/sessions.json")).unwrap();
     file["sessions"].as_array().unwrap().clone()
+}
+
+/// Heartbeats come from where requests are served, so they are no part of a session.
+#[test]
+fn every_message_is_in_a_session_of_a_worker() {
+    let file: Value = serde_json::from_str(include_str!("../vectors/worker-sessions.json")).unwrap();
+    let twin: Value = serde_json::from_str(include_str!("../messages.json")).unwrap();
+    let sessions = file["sessions"].as_array().unwrap();
+    assert_eq!(file["count"], sessions.len(), "count guards against a truncated file");
+    let steps = || sessions.iter().flat_map(|session| session["steps"].as_array().unwrap());
+    let events = |what: &str| steps().filter_map(|step| step[what]["event"].as_str()).collect::<BTreeSet<_>>();
+    let (said, heard) = (events("say"), events("hear"));
+    for message in twin["messages"].as_array().unwrap() {
+        let event = message["event"].as_str().unwrap();
+        let is_from = |side: &str| message["from"].as_array().unwrap().iter().any(|from| from == side || from == "both");
+        let is_to = |side: &str| message["to"] == side || message["to"] == "both";
+        if is_from("worker") && is_to("master") {
+            assert!(said.contains(event) || event == "heartbeat", "no worker says {event}");
+        }
+        if is_from("master") && is_to("worker") {
+            assert!(heard.contains(event), "no worker hears {event}");
+        }
+    }
+    assert!(said.len() > 8 && heard.len() > 4);
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

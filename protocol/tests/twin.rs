@@ -148,7 +148,7 @@ fn sorted(mut names: Vec<&str>) -> Vec<&str> {
 
 type Fields = fn() -> &'static [&'static str];
 
-const DECLARED: [(&str, Fields); 30] = [
+const DECLARED: [(&str, Fields); 31] = [
     ("6.1 hello", fields::<message::Hello>),
     ("6.2 listen", fields::<message::Listen>),
     ("6.3 close", fields::<message::Close>),
@@ -177,6 +177,7 @@ const DECLARED: [(&str, Fields); 30] = [
     ("7.9 done", fields::<control::Done>),
     ("7.10 metrics", fields::<control::Metrics>),
     ("7.11 metrics-text", fields::<control::MetricsText>),
+    ("7.12 upgrade", fields::<control::Upgrade>),
     ("address", fields::<message::Address>),
     ("resume", fields::<message::Resume>),
 ];

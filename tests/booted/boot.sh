@@ -19,7 +19,7 @@ cp "$MASTER" /run/bin/dutch-master
 cp "$WORKER" /run/bin/worker
 sed "s#/usr/local/bin/dutch-master#/run/bin/dutch-master#" "$REPOSITORY/deploy/systemd/before-253.conf" > dutch-master@.service.d/reload.conf
 # No journal runs here, and no user was made.
-printf '[Service]\nUser=daemon\nStandardError=append:/run/log\n' > dutch-master@.service.d/here.conf
+printf '[Service]\nUser=daemon\nStandardError=append:/run/master.log\n' > dutch-master@.service.d/here.conf
 printf 'worker = "/run/bin/worker"\nlisten = ["web=127.0.0.1:8000"]\nsettle_time = "0s"\n' > /run/etc/shop.toml
 cat > inside.service <<END
 [Unit]
@@ -32,5 +32,4 @@ TimeoutStartSec=90
 StandardOutput=append:$OUT
 StandardError=append:$OUT
 END
-ip link set lo up 2>/dev/null || true
 exec env -i PATH="$PATH" container=unshare /usr/lib/systemd/systemd --system --unit=inside.service --show-status=no --log-target=console --log-level=warning

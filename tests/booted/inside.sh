@@ -11,7 +11,7 @@ show() { echo "$1: $(systemctl show -P "$2" $unit)"; }
 # Until systemd says so, but not for ever.
 await() { for _ in $(seq 200); do [[ "$(systemctl show -P "$1" $unit)" == $2 ]] && return; sleep 0.1; done; echo "never: $1=$2, but $(systemctl show -P "$1" $unit)"; }
 
-systemctl start $unit && echo started
+systemctl start $unit && echo started || { systemctl status --no-pager $unit; cat /run/master.log; systemctl exit 1; exit; }
 show state ActiveState
 show status StatusText
 echo "answer: $(fetch)"

@@ -102,11 +102,10 @@ fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
 #[test]
 fn what_is_compiled_in_has_a_licence_and_a_source_that_are_allowed() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .current_dir(repository("tests"))
-        .output()
-        .expect("cargo can be run");
+    // What other platforms need has perhaps never been fetched.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let words = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform];
+    let output = Command::new(cargo).args(words).current_dir(repository("tests")).output().expect("cargo can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let licences = listed_in_deny("allow");

@@ -208,6 +208,22 @@ fn a_listener_that_workers_asked_for_outlives_them_too() {
 }
 
 #[test]
+fn a_kept_listener_that_has_another_name_in_the_next_configuration_is_the_same_listener() {
+    let manager = Manager::new();
+    let mut master = Start::test_worker(GOOD).under(&manager).ready();
+    let (address, before) = (master.address(), manager.await_said("FDNAME="));
+    kill_all(&master);
+    let mut waiting = Client::connect(address);
+    waiting.ask("/");
+    master.start_again_as(Start::test_worker(GOOD).without_listener().option("--listen", format!("site={address}")).under(&manager));
+    let _ready = master.await_log("Cluster ready");
+    let _answered = waiting.body();
+    let after = manager.await_said("FDNAME=dm-listener-site");
+    assert_eq!(manager.kept(), [after.trim_start_matches("FDNAME=")], "and not as {before}");
+    master.stop();
+}
+
+#[test]
 fn a_master_that_died_alone_has_its_listener_back_at_once_and_its_workers_too() {
     let manager = Manager::new();
     let mut master = Start::new(binary("http-worker")).under(&manager).ready();

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dutch_master_tests::harness::{Master, PATIENCE, Start, binary, exclusive, is_alive, repository, send};
-use dutch_master_tests::load::{Load, Mode, Plan};
+use dutch_master_tests::load::{Failure, Load, Mode, Plan};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -225,7 +225,7 @@ fn a_killed_master_finds_workers_of_another_user_again() {
 }
 
 #[test]
-fn a_start_with_another_user_replaces_the_workers_of_the_one_before() {
+fn a_start_with_another_user_replaces_the_workers_of_the_one_before_and_refuses_nobody() {
     if !is_root("a change of users") {
         return;
     }
@@ -250,7 +250,8 @@ fn a_start_with_another_user_replaces_the_workers_of_the_one_before() {
     }
     load.await_ok(OK_BETWEEN);
     let report = load.stop();
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    // What they were answering when they had to go is lost: they could not be told to finish it. Nobody is refused.
+    assert_eq!(report.failures(), report.count(Failure::Eof) + report.count(Failure::Reset), "{report}\n{}", master.log());
     master.stop();
 }
 

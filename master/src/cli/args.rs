@@ -1,9 +1,11 @@
 //! The command line as data: every command, every option, and the help that people read.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dutch_master::PREFLIGHT;
 use dutch_master::core::SizeChange;
 
 use super::settings::Settings;
@@ -30,7 +32,7 @@ Signals to the master:
   SIGTERM, SIGINT   graceful stop; the second one stops at once
   SIGHUP            reload
   SIGTTIN, SIGTTOU  one worker more, one worker fewer
-  SIGUSR1           open the --log-file again
+  SIGUSR1           open the --log-file again; where there is none: upgrade
 
 Examples:
   dutch-master start app.js --port 8000              --port belongs to app.js
@@ -57,6 +59,16 @@ Examples:
 
 const METRICS_EXAMPLES: &str = "\
 `dutch-master start --metrics 127.0.0.1:9100` serves them over HTTP, `--metrics file:PATH` keeps them in a file; docs/metrics.md lists them all.";
+
+const UPGRADE_EXAMPLES: &str = "\
+The program is first run beside the master, and says whether it can go on with what there is; one that cannot, or is none, changes nothing.
+Options and configuration stay as they are; `dutch-master reload` is for those.
+
+Examples:
+  dutch-master upgrade                               a deploy has put a new version where the old one was
+  dutch-master upgrade --binary /opt/dutch-master-2/dutch-master
+
+Exit status: 0 done; 1 refused, and nothing has changed; 2 wrong usage; 3 no such master.";
 
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
@@ -87,6 +99,8 @@ pub(super) enum Command {
     Stop(Stop),
     /// Change how many workers there are, and wait until that many run.
     Scale(Scale),
+    /// Put another `dutch-master` program in the running master's place: process, workers and connections stay.
+    Upgrade(Upgrade),
     /// Print the master's numbers in Prometheus' text format.
     Metrics(Metrics),
     /// Watch workers, listeners and events live, in a terminal.
@@ -99,6 +113,9 @@ pub(super) enum Command {
     Conformance(Box<super::conformance::Conformance>),
     /// Print a script that lets a shell complete commands and options.
     Completions(Completions),
+    /// Say whether this program can take a running master's place.
+    #[command(name = PREFLIGHT, hide = true)]
+    Preflight(Preflight),
     /// Print the manual page, of all or of one command.
     #[command(hide = true)]
     Man(Man),
@@ -193,6 +210,23 @@ pub(super) struct Stop {
     pub(super) now: bool,
     #[command(flatten)]
     pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = UPGRADE_EXAMPLES)]
+pub(super) struct Upgrade {
+    /// The program [default: what is now at the path that the master was started by]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute)]
+    pub(super) binary: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Preflight {
+    /// The arguments that the master was started with.
+    #[arg(last = true, allow_hyphen_values = true)]
+    pub(super) args: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

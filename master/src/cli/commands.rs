@@ -161,13 +161,13 @@ pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
     Ok(tell(code, &text))
 }
 
-async fn pending(which: &args::Which) -> Result<Pending, Failure> {
+pub(super) async fn pending(which: &args::Which) -> Result<Pending, Failure> {
     let client = Client::connect(&find::socket(which)?).await?;
     Pending::new(client).map_err(|error| Failure::Client(ClientError::Connection(error)))
 }
 
 /// Good news goes to standard output.
-fn tell(code: u8, text: &str) -> u8 {
+pub(super) fn tell(code: u8, text: &str) -> u8 {
     if code == exit::DONE {
         say(text)
     } else {
@@ -176,7 +176,7 @@ fn tell(code: u8, text: &str) -> u8 {
     code
 }
 
-fn no_outcome(why: Why, what: &str) -> (u8, String) {
+pub(super) fn no_outcome(why: Why, what: &str) -> (u8, String) {
     match why {
         Why::TimedOut => (exit::FAILED, format!("Not done in time; {what} goes on.")),
         Why::Interrupted => (exit::INTERRUPTED, format!("Not waiting any longer; {what} goes on.")),
@@ -184,7 +184,7 @@ fn no_outcome(why: Why, what: &str) -> (u8, String) {
     }
 }
 
-fn because(what: &str, message: Option<String>) -> String {
+pub(super) fn because(what: &str, message: Option<String>) -> String {
     message.map_or(format!("{what}."), |message| format!("{what}: {message}"))
 }
 

@@ -21,6 +21,7 @@ mod status;
 mod subscribe;
 mod top;
 mod unit;
+mod upgrade;
 mod values;
 mod wait;
 
@@ -58,6 +59,8 @@ pub(crate) fn run() -> ExitCode {
             Command::Conformance(command) => conformance::run(*command).await,
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Upgrade(command) => told(upgrade::run(&command).await),
+            Command::Preflight(command) => upgrade::preflight(&command),
             Command::Metrics(command) => told(metrics::run(&command.which).await),
             Command::Top(command) => told(top::run(&command.which).await),
             Command::Subscribe(command) => told(subscribe::run(&command.which).await),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use dutch_master::core::Surge;
 use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn, ResourceLimit};
+use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::rights;
@@ -128,7 +129,7 @@ pub(super) struct Settings {
 }
 
 /// What the log looks like, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Log {
     pub(super) format: LogFormat,
     pub(super) level: LogLevel,
@@ -136,14 +137,14 @@ pub(super) struct Log {
     pub(super) file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(super) enum LogFormat {
     Pretty,
     Json,
     Bunyan,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(super) enum LogLevel {
     Trace,
     Debug,

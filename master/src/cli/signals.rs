@@ -10,11 +10,10 @@ use dutch_master::core::SizeChange;
 use nix::sys::signal::{SigHandler, Signal as Number, signal as set_handler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Sender;
-use tracing::warn;
 
 use super::log::Logger;
 
-/// The signal that opens the log file again.
+/// The signal that opens the log file again; where there is none, it asks for an upgrade.
 pub(super) const REOPEN_SIGNAL: &str = "SIGUSR1";
 
 /// What the master listens to.
@@ -48,7 +47,6 @@ impl Signals {
             restart: signal(restart)?,
             restart_name: restart_name.into(),
             hang_up: if own_hang_up { Some(signal(SignalKind::hangup())?) } else { None },
-            // Also without a log file: whoever rotates one that is not there must not end the master.
             reopen: if restart_name == REOPEN_SIGNAL { None } else { Some(signal(SignalKind::user_defined1())?) },
             child_ended: if std::process::id() == 1 { Some(signal(SignalKind::child())?) } else { None },
             had_terminal: has_terminal(),
@@ -58,10 +56,7 @@ impl Signals {
     /// Passes on every signal, without end: what concerns the log to the log, all others as requests.
     pub(super) async fn pass_on(mut self, asker: Sender<Request>, log: &Logger) -> Infallible {
         loop {
-            let Some(request) = self.next().await else {
-                reopen(log);
-                continue;
-            };
+            let Some(request) = self.next().await.or_else(|| reopen_or_upgrade(log)) else { continue };
             if asker.send(request).await.is_err() {
                 // The master ends, and with it this future.
                 std::future::pending().await
@@ -69,7 +64,7 @@ impl Signals {
         }
     }
 
-    /// The next request; `None`: the log file is to be opened again.
+    /// The next request; `None`: the signal of the log file.
     async fn next(&mut self) -> Option<Request> {
         Some(tokio::select! {
             biased;
@@ -96,12 +91,12 @@ fn ignore_the_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
-fn reopen(log: &Logger) {
+fn reopen_or_upgrade(log: &Logger) -> Option<Request> {
     if log.has_file() {
         log.reopen();
-    } else {
-        warn!(signal = REOPEN_SIGNAL, "Signal ignored: there is no log file to open again");
+        return None;
     }
+    Some(Request::Upgrade { program: None, signal: Some(REOPEN_SIGNAL.into()) })
 }
 
 fn stop(signal: &str) -> Request {

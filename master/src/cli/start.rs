@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dutch_master::{Callbacks, Chain, Master, ServiceManager};
+use dutch_master::{Callbacks, Chain, Inheritance, Master, ServiceManager, let_signals_come};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -15,6 +15,7 @@ use super::resident;
 use super::settings::Log;
 use super::signals::Signals;
 use super::unit;
+use super::upgrade;
 
 /// Requests by signal that wait to be handled: far more than the loop ever lets wait, and the kernel merges what is beyond.
 const REQUESTS_MAX: usize = 16;
@@ -22,24 +23,47 @@ const REQUESTS_MAX: usize = 16;
 /// Runs the master and says how it ended.
 pub(super) async fn run(command: Start) -> u8 {
     let source = Source::new(command.service);
-    let Configuration { options, log, .. } = match source.read() {
-        Ok(configuration) => configuration,
-        Err(ConfigError::Usage(wrong)) => {
-            note(&format!("error: {wrong}"));
-            return exit::USAGE;
-        }
-        Err(error) => {
-            return open_log(&source.log()).map_or(exit::FAILED, |log| refuse(&log, &error.lines()));
-        }
+    let inheritance = match Inheritance::receive() {
+        Ok(inheritance) => inheritance,
+        Err(error) => return open_log(&source.log()).map_or(exit::FAILED, |log| refuse(&log, &[format!("Cannot take over: {}", Chain(&error))])),
     };
-    let Some(logger) = open_log(&log) else { return exit::FAILED };
+    let configured = match &inheritance {
+        Some(inheritance) => (inheritance.options().clone(), serde_json::from_str(inheritance.context()).unwrap_or_else(|_| source.log())),
+        None => match source.read() {
+            Ok(Configuration { options, log, .. }) => (options, log),
+            Err(ConfigError::Usage(wrong)) => {
+                note(&format!("error: {wrong}"));
+                return exit::USAGE;
+            }
+            Err(error) => {
+                return open_log(&source.log()).map_or(exit::FAILED, |log| refuse(&log, &error.lines()));
+            }
+        },
+    };
+    let (options, log): (_, Log) = configured;
+    // One that serves goes on without its file.
+    let instead = || inheritance.as_ref().and_then(|_| open_log(&Log { file: None, ..log.clone() }));
+    let Some(logger) = open_log(&log).or_else(instead) else { return exit::FAILED };
     // Before anything exists that a signal's default action would leave behind.
     let signals = match Signals::listen(&options.restart_signal) {
         Ok(signals) => signals,
         Err(error) => return refuse(&logger, &[format!("Cannot listen to signals: {error}")]),
     };
-    let master = match Master::prepare_under(service_manager(), options, Callbacks::default()) {
-        Ok(master) => master.with_reload(move || source.read_again(&log)).with_rest(resident::give_back_what_is_not_needed),
+    if inheritance.is_some() {
+        let_signals_come();
+    }
+    let prepared = match inheritance {
+        Some(inheritance) => Master::succeed(inheritance, service_manager()).or_else(|reason| {
+            error!(%reason, "Upgrade failed, going on as after the death of a master");
+            Master::prepare_under(service_manager(), options, Callbacks::default())
+        }),
+        None => Master::prepare_under(service_manager(), options, Callbacks::default()),
+    };
+    let master = match prepared {
+        Ok(master) => {
+            let invocation = upgrade::invocation(&log);
+            master.with_upgrade(invocation).with_reload(move || source.read_again(&log)).with_rest(resident::give_back_what_is_not_needed)
+        }
         Err(error) => return refuse(&logger, &[Chain(&error).to_string()]),
     };
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);

@@ -2,6 +2,7 @@
 
 use dutch_master_protocol::message::{FromMaster, Listen, ReturnListener};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::clock;
@@ -21,7 +22,7 @@ use crate::core::{ADOPTION_MS, Event, ExitStatus, Phase, Time, WorkerId};
 const RETRY_MS: u64 = 1_000;
 
 /// What is still to come.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Adoption {
     /// Until when workers may come back, and those that may have been spawned may come.
     until: Option<Time>,
@@ -32,7 +33,7 @@ pub(super) struct Adoption {
 }
 
 /// A worker's request that is answered when the listener is there.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Waiting {
     connection: ConnectionId,
     worker: WorkerId,

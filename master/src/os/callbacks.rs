@@ -139,7 +139,7 @@ pub(super) async fn first(callbacks: &mut Callbacks, requests: &mut Receiver<Req
                 }
                 Request::Abandon => return Err(1),
                 // What is about to start is new already, and has no other size yet.
-                Request::Restart { .. } | Request::Reload { .. } | Request::Scale { .. } | Request::ReapOrphans => {}
+                Request::Restart { .. } | Request::Reload { .. } | Request::Scale { .. } | Request::Upgrade { .. } | Request::ReapOrphans => {}
             },
         }
     }

@@ -1,22 +1,24 @@
 //! One connection to the control socket, whoever is at the other end: bytes in, messages out, and back.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
 use dutch_master_protocol::message::codes;
 use dutch_master_protocol::socket::{self, Received};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::outbox::{Outbox, Refused};
+use super::descriptors::{Inherited, Kept};
+use super::in_json;
+use super::outbox::{self, Outbox, Refused};
 use super::peer::Peer;
 use super::readiness::{clear_if_empty, register};
-use super::returns::{Returned, Returns};
+use super::returns::{self, Returned, Returns};
 use super::token_bucket::TokenBucket;
 use crate::core::{Time, WorkerId};
 
@@ -53,7 +55,7 @@ pub(super) struct Connection {
 }
 
 /// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
     /// It has not said `hello`.
     Unknown {
@@ -64,6 +66,21 @@ pub(super) enum Role {
     Worker(WorkerId),
     /// A control client.
     Control,
+}
+
+/// A connection as it is handed over. Who is at the other end the kernel tells again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    socket: RawFd,
+    /// Of a message that has not come whole.
+    #[serde(with = "in_json::bytes")]
+    received: Vec<u8>,
+    outbox: outbox::Handed,
+    messages_full_at: Time,
+    lines_full_at: Time,
+    omitted: u64,
+    returns: returns::Handed,
+    pub(super) role: Role,
 }
 
 /// Why a connection ends.
@@ -133,6 +150,28 @@ impl Connection {
         let lines = TokenBucket::new(LINES_BURST, LINE_INTERVAL_MS);
         let (decoder, outbox, role) = (FrameDecoder::default(), Outbox::default(), Role::Unknown { hello_by });
         Ok(Connection { socket, decoder, outbox, messages, lines, omitted: 0, returns: Returns::default(), peer, role })
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        Handed {
+            socket: kept.keep(self.socket.get_ref().as_fd()),
+            received: self.decoder.rest().to_vec(),
+            outbox: self.outbox.hand_over(kept),
+            messages_full_at: self.messages.full_at(),
+            lines_full_at: self.lines.full_at(),
+            omitted: self.omitted,
+            returns: self.returns.hand_over(kept),
+            role: self.role,
+        }
+    }
+
+    pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<Connection> {
+        let new = Connection::new(inherited.take(handed.socket)?, Time(0))?;
+        let (messages, lines) = (new.messages.refilled_at(handed.messages_full_at), new.lines.refilled_at(handed.lines_full_at));
+        let (outbox, returns) = (Outbox::handed(handed.outbox, inherited)?, Returns::handed(handed.returns, inherited)?);
+        let mut decoder = new.decoder;
+        decoder.push(&handed.received);
+        Ok(Connection { socket: new.socket, decoder, outbox, messages, lines, omitted: handed.omitted, returns, peer: new.peer, role: handed.role })
     }
 
     /// Until when it has to say hello, if it has not.

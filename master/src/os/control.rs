@@ -1,11 +1,12 @@
 //! Control clients (`dutch-master status` and the like): what they ask, and who waits for what.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 
 use dutch_master_protocol::control::{Accepted, Done, FromControl, MetricsText, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
 use dutch_master_protocol::limits::FRAME_MAX;
 use dutch_master_protocol::message::{ErrorMessage, codes};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::clock;
 use super::connection::{ConnectionId, End};
@@ -21,7 +22,7 @@ const SUBSCRIBER_BYTES_MAX: usize = 64 * 1024;
 const METRICS_BYTES_MAX: usize = FRAME_MAX / 2;
 
 /// Who waits for what.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Clients {
     waiting: BTreeMap<ConnectionId, Wait>,
     /// Who wants to hear everything.
@@ -31,7 +32,7 @@ pub(super) struct Clients {
 }
 
 /// What a client waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wait {
     /// The end of the restart to this generation; none yet: not taken up.
     Restart(Option<GenerationId>),
@@ -39,6 +40,8 @@ pub(super) enum Wait {
     Scale(Option<u32>),
     /// The end.
     Stop,
+    /// That another program has taken this one's place.
+    Upgrade,
 }
 
 /// Most bytes of a command line in a status: it has to fit into a frame.
@@ -79,7 +82,7 @@ impl Clients {
 
 impl EventLoop {
     pub(super) fn client_asks(&mut self, id: ConnectionId, message: FromControl) -> Result<(), End> {
-        if let FromControl::Restart(_) | FromControl::Reload(_) | FromControl::Stop(_) | FromControl::Scale(_) = message
+        if let FromControl::Restart(_) | FromControl::Reload(_) | FromControl::Stop(_) | FromControl::Scale(_) | FromControl::Upgrade(_) = message
             && self.clients.waiting.contains_key(&id)
         {
             return Err(refused(codes::UNEXPECTED, "one request at a time"));
@@ -131,6 +134,14 @@ impl EventLoop {
                 self.connection(id)?.send(&ToControl::Accepted(Accepted::default()))
             }
             FromControl::Metrics(_) => self.send_metrics(id),
+            FromControl::Upgrade(upgrade) => {
+                self.clients.waiting.insert(id, Wait::Upgrade);
+                let Err(refused) = self.request_upgrade(upgrade.binary.map(PathBuf::from), None) else {
+                    return self.connection(id)?.send(&ToControl::Accepted(Accepted::default()));
+                };
+                self.clients.waiting.remove(&id);
+                self.connection(id)?.send(&error(refused.code(), &refused.to_string()))
+            }
             FromControl::Unknown => self.connection(id)?.send(&error(codes::UNSUPPORTED, "this master does not offer that")),
         }
     }
@@ -256,6 +267,16 @@ impl EventLoop {
             self.tell_and_forget(|wait| matches!(wait, Wait::Scale(Some(_))), &done(Outcome::Stopped, None));
         }
         self.tell_and_forget(|wait| wait == Wait::Scale(Some(running)), &done(Outcome::Done, None));
+    }
+
+    /// Another program has taken this one's place.
+    pub(super) fn upgraded(&mut self, message: String) {
+        self.tell_and_forget(|wait| wait == Wait::Upgrade, &done(Outcome::Done, Some(message)));
+    }
+
+    /// None has.
+    pub(super) fn upgrade_refused(&mut self, why: &str) {
+        self.tell_and_forget(|wait| wait == Wait::Upgrade, &error("EINVAL", why));
     }
 
     /// The pool has stopped.

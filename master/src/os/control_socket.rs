@@ -1,18 +1,20 @@
 //! The socket that workers and control clients connect to, and what makes it this master's alone: the lock on its name.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use dutch_master_protocol::limits::PATH_MAX;
 use nix::sys::socket::{Backlog, SockFlag, accept4, listen};
 use nix::unistd::AccessFlags;
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::account::{Account, AccountError};
-use super::lock::{Lock, LockError};
+use super::descriptors::{Inherited, Kept};
+use super::lock::{self, Lock, LockError};
 use super::readiness::{clear_if_empty, register};
 use super::remedy::remedy;
 use super::runtime_dir::{self, RuntimeDirError};
@@ -63,7 +65,25 @@ pub(super) struct ControlSocket {
     locks: Vec<Lock>,
 }
 
+/// The socket as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    path: PathBuf,
+    inode: (u64, u64),
+    listener: RawFd,
+    access: FileAccess,
+    state: PathBuf,
+    locks: Vec<lock::Handed>,
+}
+
 impl ControlSocket {
+    pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<ControlSocket> {
+        let Handed { path, inode, listener, access, state, locks } = handed;
+        let listener = Some(inherited.take(listener)?);
+        let locks = locks.into_iter().map(|lock| Lock::handed(lock, inherited)).collect::<io::Result<_>>()?;
+        Ok(ControlSocket { file: SocketFile::handed(&path, inode), path, listener, access, state, locks })
+    }
+
     /// Takes the name, sweeps what dead masters left, and listens.
     pub(super) fn claim(name: &str, elsewhere: Option<&Path>, account: Option<&Account>) -> Result<ControlSocket, ControlSocketError> {
         let workers = account.filter(|account| account.is_another_user());
@@ -169,6 +189,18 @@ impl ControlAcceptor {
 
     pub(super) fn file(&self) -> &SocketFile {
         &self.socket.file
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let ControlSocket { path, file, access, state, locks, .. } = &self.socket;
+        Handed {
+            path: path.clone(),
+            inode: file.inode(),
+            listener: kept.keep(self.acceptor.listener.get_ref().as_fd()),
+            access: *access,
+            state: state.clone(),
+            locks: locks.iter().map(|lock| lock.hand_over(kept)).collect(),
+        }
     }
 
     /// Makes the socket again at its path, where it was removed, and its lock.

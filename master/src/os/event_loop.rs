@@ -24,13 +24,14 @@ use super::control::Clients;
 use super::control_socket::ControlAcceptor;
 use super::hook::Hooks;
 use super::listeners::Listeners;
-use super::metrics::{Askers, Counts};
+use super::metrics::{self, Askers, Counts};
 use super::reload::ReadAgain;
 use super::request::Request;
 use super::rest::Rest;
 use super::snapshots::Snapshots;
 use super::state::{Current, StateFile};
 use super::systemd::Telling;
+use super::upgrade::Upgrades;
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::{Event, Pool, Said, Time, WorkerId};
@@ -74,6 +75,9 @@ pub(super) struct EventLoop {
     pub(super) counts: Counts,
     /// Who wants to see them.
     pub(super) metrics_askers: Askers,
+    /// Of the socket that they come to, for a successor.
+    pub(super) metrics_copy: Option<metrics::Copy>,
+    pub(super) upgrades: Upgrades,
     /// What the core has not been told yet.
     pub(super) facts: VecDeque<Event>,
     pub(super) started_at: Time,
@@ -104,6 +108,7 @@ enum Ready {
     Sendable(ConnectionId),
     Exited(WorkerId),
     HookEnded,
+    PreflightEnded,
     SocketsChanged,
     MetricsAsked(oneshot::Sender<String>),
     Evaluated,
@@ -123,6 +128,10 @@ impl EventLoop {
             }
             // What was queued to be sent is sent in a later turn: no worker is told what the next master would not know.
             self.write_state();
+            if self.upgrades.is_due() {
+                self.become_another().await;
+                continue;
+            }
             for ready in self.wait().await {
                 self.handle(ready);
                 self.decide();
@@ -153,21 +162,15 @@ impl EventLoop {
     }
 
     /// Writes down what a successor needs. A failure never stops the master: it is tried again with the next change, and after a while.
-    fn write_state(&mut self) {
+    pub(super) fn write_state(&mut self) {
         if !std::mem::take(&mut self.is_unwritten) {
             return;
         }
-        let state = Current {
-            pool: &self.pool,
-            workers: &self.workers,
-            snapshots: &self.snapshots,
-            registry: self.listeners.registry(),
-            backlogs: self.listeners.backlogs(),
-            listen: &self.options.listen,
-            counts: &self.counts,
-        };
         let failed_before = self.write_again_at.take().is_some();
-        match self.state.write(&state) {
+        let mut file = std::mem::take(&mut self.state);
+        let written = file.write(&self.current());
+        self.state = file;
+        match written {
             Ok(()) if failed_before => info!("State is written again"),
             Ok(()) => {}
             Err(error) => {
@@ -179,8 +182,21 @@ impl EventLoop {
         }
     }
 
+    /// What a successor needs.
+    pub(super) fn current(&self) -> Current<'_> {
+        Current {
+            pool: &self.pool,
+            workers: &self.workers,
+            snapshots: &self.snapshots,
+            registry: self.listeners.registry(),
+            backlogs: self.listeners.backlogs(),
+            listen: &self.options.listen,
+            counts: &self.counts,
+        }
+    }
+
     /// Tells the core what happened and carries out what it orders, until there is nothing more to tell.
-    fn decide(&mut self) {
+    pub(super) fn decide(&mut self) {
         if self.facts.is_empty() {
             return;
         }
@@ -244,6 +260,7 @@ impl EventLoop {
             add(worker.process().is_some_and(|process| process.poll_exit(cx).is_ready()), Ready::Exited(id));
         }
         add(self.hooks.poll_exit(cx).is_ready(), Ready::HookEnded);
+        add(self.upgrades.poll_answer(cx).is_ready(), Ready::PreflightEnded);
         add(self.listeners.watch().is_some_and(|watch| watch.poll_changed(cx).is_ready()), Ready::SocketsChanged);
         add(self.evaluation.poll(cx).is_ready(), Ready::Evaluated);
         if let Some(requests) = &mut self.requests
@@ -265,6 +282,7 @@ impl EventLoop {
             Ready::Sendable(id) => self.flush(id),
             Ready::Exited(worker) => self.worker_exited(worker),
             Ready::HookEnded => self.hook_ended(),
+            Ready::PreflightEnded => self.preflight_ended(),
             Ready::SocketsChanged => self.sockets_changed(),
             Ready::MetricsAsked(asker) => {
                 self.rest.put_off();
@@ -282,6 +300,7 @@ impl EventLoop {
         let hello = self.connections.values().filter_map(Connection::hello_by).min();
         let own = [
             self.hooks.deadline(),
+            self.upgrades.deadline(),
             self.evaluation.deadline(),
             self.upkeep_deadline(),
             self.adoption.deadline(),
@@ -304,6 +323,7 @@ impl EventLoop {
             self.worker_exited(worker);
         }
         self.hook_ended();
+        self.preflight_ended();
         self.evaluation_ended();
     }
 
@@ -314,6 +334,7 @@ impl EventLoop {
         self.is_unwritten |= self.write_again_at.is_some_and(|at| at <= now);
         self.hang_up_on_the_silent(now);
         self.hook_expired(now);
+        self.preflight_expired(now);
         self.watch_memory(now);
         self.adoption_expired(now);
         self.rest.expired(now);

@@ -26,6 +26,12 @@ pub(super) enum Place {
     WorkerBack,
     /// A listener of the dead master has come back.
     ListenerBack,
+    /// Another program is about to take this one's place.
+    BeforeExec,
+    /// It has.
+    AfterExec,
+    /// It has everything, and nobody has been told.
+    Upgraded,
 }
 
 #[cfg(debug_assertions)]

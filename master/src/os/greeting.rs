@@ -44,7 +44,13 @@ impl EventLoop {
             let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
             self.end(idle, &full());
         }
-        let offered = [features::RELOAD].into_iter().filter(|_| self.can_reload()).chain([features::SUBSCRIBE, features::METRICS]).map(String::from).collect();
+        let offered = [features::RELOAD]
+            .into_iter()
+            .filter(|_| self.can_reload())
+            .chain([features::SUBSCRIBE, features::METRICS])
+            .chain([features::UPGRADE].into_iter().filter(|_| self.upgrades.invocation.is_some()))
+            .map(String::from)
+            .collect();
         let welcome = Welcome { generation: self.pool.generation(), features: offered, ..self.welcome(&self.options.clone()) };
         let connection = self.connection(id)?;
         connection.role = Role::Control;

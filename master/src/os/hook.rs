@@ -1,9 +1,11 @@
 //! The `before_fork` hook, a command or a callback: one run before each spawn, one after the other, as a hook that changes the directory expects it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::task::{Context, Poll};
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::callbacks::{Pending, Surroundings};
 use super::process::Process;
@@ -47,7 +49,43 @@ pub(super) fn with_room_for_a_queue(config: Config) -> Config {
     Config { hook_timeout_ms: config.hook_timeout_ms.saturating_mul(QUEUE_GUARD), ..config }
 }
 
+/// The same as it is handed over: commands alone, by their pids.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    waiting: VecDeque<WorkerId>,
+    running: Option<(WorkerId, u32, Time)>,
+    killed: Vec<u32>,
+}
+
+impl Handed {
+    /// Those that have no process yet.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.waiting.iter().copied().chain(self.running.map(|(worker, _, _)| worker))
+    }
+}
+
 impl Hooks {
+    pub(super) fn hand_over(&self) -> Handed {
+        let running = self.running.as_ref().and_then(|run| match &run.work {
+            Work::Command(process) => Some((run.worker, process.pid(), run.deadline)),
+            // It would be the answer of a program that is no more; and no such program hands over.
+            Work::Callback(_) => None,
+        });
+        Handed { waiting: self.waiting.clone(), running, killed: self.killed.iter().map(Process::pid).collect() }
+    }
+
+    pub(super) fn handed(Handed { waiting, running, killed }: Handed) -> io::Result<Hooks> {
+        let run = |(worker, pid, deadline)| io::Result::Ok(Run { worker, work: Work::Command(Process::of_child(pid)?), deadline });
+        let killed = killed.into_iter().map(Process::of_child).collect::<io::Result<_>>()?;
+        Ok(Hooks { waiting, running: running.map(run).transpose()?, killed })
+    }
+
+    /// Kills a process that is no hook, and sees to it that it is reaped.
+    pub(super) fn put_down(&mut self, process: Process) {
+        process.signal_group(Signal::SIGKILL);
+        self.killed.push(process);
+    }
+
     /// The worker needs its hook run.
     pub(super) fn enqueue(&mut self, worker: WorkerId) {
         self.waiting.push_back(worker);
@@ -114,8 +152,7 @@ impl Hooks {
         let run = self.running.take_if(|run| condition(run))?;
         // The answer of a callback that comes later finds nobody.
         if let Work::Command(process) = run.work {
-            process.signal_group(Signal::SIGKILL);
-            self.killed.push(process);
+            self.put_down(process);
         }
         Some(run.worker)
     }

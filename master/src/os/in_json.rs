@@ -15,6 +15,41 @@ pub(super) mod shared {
     }
 }
 
+/// Bytes, as text of hexadecimal digits.
+pub(super) mod bytes {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::os) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+        serializer.serialize_str(&bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>())
+    }
+
+    pub(in crate::os) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2);
+        text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().ok_or_else(|| D::Error::custom("not bytes in hexadecimal digits"))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::super::super::outbox;
+
+        #[test]
+        fn bytes_come_back_as_they_were() {
+            let queued = outbox::Queued::Frame((0..=255).collect());
+            let written = serde_json::to_string(&queued).unwrap();
+            assert!(written.contains("00010203") && written.contains("fdfeff"), "{written}");
+            assert_eq!(serde_json::from_str::<outbox::Queued>(&written).unwrap(), queued);
+            for wrong in ["0", "0g", "+1", "ä"] {
+                let told = serde_json::from_str::<outbox::Queued>(&serde_json::json!({ "Frame": wrong }).to_string());
+                assert!(told.is_err(), "{wrong}");
+            }
+        }
+    }
+}
+
 /// Variables of an environment.
 pub(super) mod environment {
     use std::borrow::Cow;

@@ -376,5 +376,8 @@ pub(super) fn in_words(address: &Address) -> String {
 }
 
 mod handed_over;
+mod succession;
 #[cfg(test)]
 mod tests;
+
+pub(super) use self::succession::Handed;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, getsockname, getsockopt, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
 use super::socket_access::FileAccess;
 use super::socket_file::{SocketFile, successor};
 use crate::core::listeners::BACKLOG;
@@ -27,6 +29,17 @@ pub(super) struct ListeningSocket {
     file: Option<SocketFile>,
     access: FileAccess,
     /// It belongs to the service manager, which has it as well, and whose file is not ours to remove.
+    is_lent: bool,
+}
+
+/// A socket as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    fd: RawFd,
+    address: Address,
+    backlog: Option<u32>,
+    inode: Option<(u64, u64)>,
+    access: FileAccess,
     is_lent: bool,
 }
 
@@ -133,6 +146,16 @@ impl ListeningSocket {
         socket.make_nonblocking();
         socket.listen()?;
         Ok(socket)
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let inode = self.file.as_ref().map(SocketFile::inode);
+        Handed { fd: kept.keep(self.fd.as_fd()), address: self.address.clone(), backlog: self.backlog, inode, access: self.access, is_lent: self.is_lent }
+    }
+
+    pub(super) fn handed(Handed { fd, address, backlog, inode, access, is_lent }: Handed, inherited: &mut Inherited) -> io::Result<ListeningSocket> {
+        let file = address.path.as_ref().zip(inode).map(|(path, inode)| SocketFile::handed(Path::new(path), inode));
+        Ok(ListeningSocket { fd: inherited.share(fd)?, address, backlog, file, access, is_lent })
     }
 
     /// One that the service manager handed over, with the accept queue that it has.

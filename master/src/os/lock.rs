@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NOFOLLOW;
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
 use super::remedy::remedy;
 
 /// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
@@ -23,6 +26,13 @@ const CONTENT_MAX: u64 = 4_200;
 #[derive(Debug)]
 pub(super) struct Lock {
     file: Flock<File>,
+    path: PathBuf,
+}
+
+/// The lock as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    file: RawFd,
     path: PathBuf,
 }
 
@@ -95,6 +105,17 @@ impl Lock {
         }
         self.file = Lock::open(&self.path)?;
         self.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: self.path.clone(), source })
+    }
+
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        Handed { file: kept.keep(self.file.as_fd()), path: self.path.clone() }
+    }
+
+    pub(super) fn handed(Handed { file, path }: Handed, inherited: &mut Inherited) -> io::Result<Lock> {
+        let file: OwnedFd = inherited.take(file)?;
+        // It is held through this very descriptor, so this takes nothing from anybody.
+        let file = Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        Ok(Lock { file, path })
     }
 
     /// Gives it up and leaves its file, for the next one of the name.

@@ -32,7 +32,9 @@ use super::rest::Rest;
 use super::snapshots::{self, Snapshots};
 use super::spawn;
 use super::state::{State, StateFile};
+use super::succession::Succession;
 use super::systemd::{ServiceManager, Telling};
+use super::upgrade::{Invocation, Upgrades};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
@@ -41,20 +43,22 @@ use crate::options::Options;
 /// A master that has everything that it needs, and has not started a worker yet. Dropping it gives everything back.
 #[derive(Debug)]
 pub struct Master {
-    options: Options,
-    callbacks: Callbacks,
-    account: Option<Account>,
-    name: String,
-    here: PathBuf,
-    read_again: Option<ReadAgain>,
-    rest: Rest,
-    listeners: Listeners,
-    /// What a master of this name left when it died.
-    left: Option<State>,
-    metrics: Option<Outlet>,
-    telling: Telling,
-    _pid_file: Option<PidFile>,
-    control_socket: ControlSocket,
+    pub(super) options: Options,
+    pub(super) callbacks: Callbacks,
+    pub(super) account: Option<Account>,
+    pub(super) name: String,
+    pub(super) here: PathBuf,
+    pub(super) read_again: Option<ReadAgain>,
+    pub(super) invocation: Option<Invocation>,
+    pub(super) rest: Rest,
+    pub(super) listeners: Listeners,
+    /// What a master of this name left: when it died, or to this one by name.
+    pub(super) left: Option<State>,
+    pub(super) succession: Option<Succession>,
+    pub(super) metrics: Option<Outlet>,
+    pub(super) telling: Telling,
+    pub(super) pid_file: Option<PidFile>,
+    pub(super) control_socket: ControlSocket,
 }
 
 impl Master {
@@ -107,12 +111,14 @@ impl Master {
             name,
             here,
             read_again: None,
+            invocation: None,
+            succession: None,
             rest: Rest::default(),
             listeners,
             left,
             metrics,
             telling,
-            _pid_file: pid_file,
+            pid_file,
             control_socket,
         })
     }
@@ -129,6 +135,12 @@ impl Master {
     #[must_use]
     pub fn with_reload(self, read_again: impl FnMut() -> Result<Reread, String> + Send + 'static) -> Master {
         Master { read_again: Some(ReadAgain(Box::new(read_again))), ..self }
+    }
+
+    /// Says how this program is run; without it, an upgrade is refused. Everything that may happen between an exec and the end of the program before it must be fit to be left undone.
+    #[must_use]
+    pub fn with_upgrade(self, invocation: Invocation) -> Master {
+        Master { invocation: Some(invocation), ..self }
     }
 
     /// What is called, from the master's loop, a second after the last thing happened: to give back memory that is needed only while something does.
@@ -159,6 +171,13 @@ impl Master {
                 return 1;
             }
         };
+        let metrics_copy = match self.metrics.as_ref().filter(|_| self.invocation.is_some()).map(Outlet::copy).transpose() {
+            Ok(copy) => copy.flatten(),
+            Err(reason) => {
+                error!(%reason, "Cannot serve metrics");
+                return 1;
+            }
+        };
         let (mut metrics_out, metrics_askers) = match self.metrics.take().map(Outlet::open).transpose() {
             Ok(metrics) => metrics.unwrap_or_default(),
             Err(reason) => {
@@ -171,7 +190,10 @@ impl Master {
             Ok(None) => (evaluate(self.options.num_workers), None),
             Err(code) => return code,
         };
-        info!(numWorkers = size, "Starting cluster");
+        let succession = self.succession.take();
+        if succession.is_none() {
+            info!(numWorkers = size, "Starting cluster");
+        }
         let is_successor = self.left.is_some();
         let (pool, workers, snapshots, counts) = match self.left.take() {
             Some(State { pool, workers, snapshots, counts, .. }) => (pool, workers, snapshots, counts),
@@ -199,6 +221,8 @@ impl Master {
             clients: Clients::default(),
             counts,
             metrics_askers,
+            metrics_copy,
+            upgrades: Upgrades::of(self.invocation.take()),
             facts: VecDeque::new(),
             started_at: clock::now(),
             started_at_unix: metrics::unix_time(),
@@ -215,15 +239,18 @@ impl Master {
             options: Arc::new(self.options.clone()),
         };
         event_loop.begin_watch();
-        if is_successor {
-            event_loop.take_over();
+        match succession {
+            Some(succession) => event_loop.go_on(succession),
+            None if is_successor => event_loop.take_over(),
+            None => {}
         }
         let code = event_loop.run().await;
+        event_loop.end_preflight();
         event_loop.state.remove();
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
         // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
         metrics_out.shutdown().await;
-        drop(self._pid_file);
+        drop(self.pid_file);
         drop(event_loop);
         code
     }

@@ -35,6 +35,12 @@ impl Missing {
         Missing { dead, by_key: BTreeMap::new() }
     }
 
+    /// Those that were missing already when this process was another program, with the lengths of their accept queues.
+    pub(super) fn handed(backlogs: BTreeMap<Key, u32>) -> Missing {
+        let by_key = backlogs.into_iter().map(|(key, backlog)| (key, Absent { backlog, told: false })).collect();
+        Missing { dead: Dead::default(), by_key }
+    }
+
     /// Whether a configured listener is one that living workers hold; then it is missing, and not bound.
     pub(super) fn inherit_configured(&mut self, registry: &mut Registry, spec: &ListenSpec) -> bool {
         let key = registry.key_for_configured(spec.name.as_deref(), &spec.address);

@@ -47,6 +47,8 @@ impl EventLoop {
             Request::Reload { signal } => drop(self.request_reload(NOBODY, signal.as_deref())),
             Request::Stop { signal } => self.request_stop(signal.as_deref()),
             Request::Scale { change } => self.request_scale(None, change),
+            // Refused, it has been logged.
+            Request::Upgrade { program, signal } => drop(self.request_upgrade(program, signal.as_deref())),
             Request::ReapOrphans => self.reap_orphans(),
             Request::Abandon => self.abandon(),
         }

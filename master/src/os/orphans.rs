@@ -13,7 +13,7 @@ impl EventLoop {
     /// Reaps every child that has ended and is not ours. By number, since asking for any child would take the exit status from a worker.
     pub(super) fn reap_orphans(&mut self) {
         let workers = self.workers.iter().filter_map(|(_, worker)| worker.process());
-        let ours: BTreeSet<_> = workers.chain(self.hooks.processes()).map(|process| process.pid().cast_signed()).collect();
+        let ours: BTreeSet<_> = workers.chain(self.hooks.processes()).chain(self.upgrades.process()).map(|process| process.pid().cast_signed()).collect();
         let reaped = children().into_iter().filter(|pid| !ours.contains(pid)).filter(|pid| reap(*pid)).count();
         if reaped > 0 {
             debug!(reaped, "Orphans reaped");

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use dutch_master_protocol::codec::{self, Malformed};
 use dutch_master_protocol::socket::send_fd;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
 use super::failpoint::{self, Place};
+use super::in_json;
 use crate::core::listeners::LISTENERS_MAX;
 
 /// Most bytes that wait for a peer that does not read: a `status` of the largest pool fits in. Beyond it the connection ends.
@@ -52,7 +54,47 @@ enum Item {
     Descriptor(Arc<OwnedFd>),
 }
 
+/// The queue as it is handed over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Handed {
+    items: Vec<Queued>,
+    written: usize,
+}
+
+/// One item of it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Queued {
+    Frame(#[serde(with = "in_json::bytes")] Vec<u8>),
+    Descriptor(RawFd),
+}
+
 impl Outbox {
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let item = |item: &'a Item| match item {
+            Item::Frame(frame) => Queued::Frame(frame.clone()),
+            Item::Descriptor(descriptor) => Queued::Descriptor(kept.keep(descriptor.as_fd())),
+        };
+        Handed { items: self.items.iter().map(item).collect(), written: self.written }
+    }
+
+    pub(super) fn handed(Handed { items, written }: Handed, inherited: &mut Inherited) -> io::Result<Outbox> {
+        let mut outbox = Outbox { written, ..Outbox::default() };
+        for item in items {
+            outbox.items.push_back(match item {
+                Queued::Frame(frame) => {
+                    outbox.bytes += frame.len();
+                    Item::Frame(frame)
+                }
+                Queued::Descriptor(number) => {
+                    outbox.descriptors += 1;
+                    Item::Descriptor(inherited.share(number)?)
+                }
+            });
+        }
+        let is_within_a_frame = matches!(outbox.items.front(), Some(Item::Frame(frame)) if written < frame.len());
+        if written == 0 || is_within_a_frame { Ok(outbox) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     /// Queues a message.
     pub(super) fn push(&mut self, message: &impl Serialize) -> Result<(), Refused> {
         let frame = codec::encode(message)?;
@@ -172,5 +214,35 @@ mod tests {
         let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
         let queued = (0..10_000).take_while(|_| outbox.push_with(&message(""), descriptor.clone()).is_ok()).count();
         assert_eq!(queued, DESCRIPTORS_MAX);
+    }
+
+    #[test]
+    fn what_is_handed_over_goes_on_within_the_frame_where_it_was() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let descriptor = Arc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
+        let (message, mut outbox) = (message("half of it was sent"), Outbox::default());
+        outbox.push_with(&message, descriptor.clone()).unwrap();
+        outbox.push_with(&message, descriptor.clone()).unwrap();
+        outbox.written = 5;
+        let mut kept = Kept::default();
+        let handed = serde_json::to_string(&outbox.hand_over(&mut kept)).unwrap();
+        let numbers = kept.numbers();
+        assert_eq!(numbers, [descriptor.as_raw_fd()].into(), "the same one twice");
+        let inherited = || Inherited::of([(descriptor.as_raw_fd(), descriptor.try_clone().unwrap())].into());
+        let mut successor = Outbox::handed(serde_json::from_str(&handed).unwrap(), &mut inherited()).unwrap();
+        assert_eq!((successor.bytes, successor.descriptors, successor.is_empty()), (outbox.bytes, 2, false));
+        successor.flush(ours.as_fd()).unwrap();
+        assert_eq!((successor.bytes, successor.descriptors, successor.is_empty()), (0, 0, true));
+        let frame = codec::encode(&message).unwrap();
+        let expected = [&frame[5..], &[0], &frame, &[0]].concat();
+        let (mut bytes, mut fds, mut buffer) = (Vec::new(), 0, [0; 1_000]);
+        while bytes.len() < expected.len() {
+            let received = receive(theirs.as_fd(), &mut buffer).unwrap();
+            bytes.extend_from_slice(&buffer[..received.bytes]);
+            fds += received.fds.len();
+        }
+        assert_eq!((bytes, fds), (expected, 2));
+        let beyond = handed.replace("\"written\":5", "\"written\":5000");
+        assert!(Outbox::handed(serde_json::from_str(&beyond).unwrap(), &mut inherited()).is_err());
     }
 }

@@ -11,6 +11,11 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
+    /// The one that this process wrote, under another program.
+    pub(super) fn written(path: &Path) -> io::Result<PidFile> {
+        Ok(PidFile { path: std::path::absolute(path)?, content: format!("{}\n", std::process::id()) })
+    }
+
     /// Writes it whole, by rename: nobody reads half a number.
     pub(super) fn write(path: &Path) -> io::Result<PidFile> {
         let content = format!("{}\n", std::process::id());

@@ -34,11 +34,12 @@ impl Process {
         Process::open(pid, true)
     }
 
-    /// The process of this number that began then: the leader of its session. None if it has ended.
+    /// The process of this number that began then: the leader of its session. None if it has ended, unless it is a child, whose end is still to be seen: this process may have been another program when it started it.
     pub(super) fn adopt(pid: u32, began: u64) -> Option<Process> {
-        let process = Process::open(pid, false).ok()?;
+        let mut process = Process::open(pid, false).ok()?;
+        process.is_child = waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) != Err(Errno::ECHILD);
         // Asked once it is open: what has this number now is what was opened, or that has ended.
-        (began_at(pid) == Some(began) && !process.has_exited()).then_some(process)
+        (began_at(pid) == Some(began) && (process.is_child || !process.has_exited())).then_some(process)
     }
 
     fn open(pid: u32, is_child: bool) -> io::Result<Process> {

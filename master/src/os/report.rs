@@ -175,6 +175,18 @@ impl EventLoop {
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }
 
+    /// Another program cannot or does not take this one's place.
+    pub(super) fn say_upgrade_refused(&mut self, why: &str) {
+        let line = Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Upgrade refused, nothing changes") };
+        self.say_to_others(&line, |wait| wait == Wait::Upgrade);
+    }
+
+    /// This program has taken another's place.
+    pub(super) fn say_upgraded(&mut self, became: &str) {
+        let line = Line { reason: Some(became.into()), ..Line::new(Level::INFO, "Master upgraded") };
+        self.say_to_others(&line, |wait| wait == Wait::Upgrade);
+    }
+
     /// Somebody has broken a socket that is shared with the master.
     pub(super) fn say_broken(&mut self, message: &'static str, reason: String) {
         self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });

@@ -1,10 +1,13 @@
 //! Listeners that one worker was asked to give back, and the descriptors that come for them. A descriptor that nobody asked for is refused, as ever.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use dutch_master_protocol::message::Listener;
+use serde::{Deserialize, Serialize};
 
+use super::descriptors::{Inherited, Kept};
 use crate::core::listeners::Key;
 
 /// What was asked for and has not been answered.
@@ -26,7 +29,28 @@ pub(super) struct Returned {
     pub(super) fd: OwnedFd,
 }
 
+/// The same as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    is_offered: bool,
+    last_seq: u64,
+    asked: BTreeMap<u64, Key>,
+    begun: Option<Key>,
+    descriptors: Vec<RawFd>,
+}
+
 impl Returns {
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        let descriptors = self.descriptors.iter().map(|fd| kept.keep(fd.as_fd())).collect();
+        Handed { is_offered: self.is_offered, last_seq: self.last_seq, asked: self.asked.clone(), begun: self.begun.clone(), descriptors }
+    }
+
+    pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<Returns> {
+        let Handed { is_offered, last_seq, asked, begun, descriptors } = handed;
+        let descriptors = descriptors.into_iter().map(|number| inherited.take(number)).collect::<io::Result<_>>()?;
+        Ok(Returns { is_offered, last_seq, asked, begun, descriptors })
+    }
+
     /// Asks for a listener. Returns the number of the request.
     pub(super) fn ask(&mut self, key: Key) -> u64 {
         self.last_seq += 1;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::in_json;
 use super::program::ProgramError;
+use super::upgrade::HANDOVER;
 use crate::core::{Directory, GenerationId};
 use crate::options::Options;
 
@@ -17,7 +18,7 @@ use crate::options::Options;
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 /// What belongs to the master's own parent and would mislead a worker: its service manager's, and a Node parent's channel.
-const NOT_INHERITED: [&str; 11] = [
+const NOT_INHERITED: [&str; 12] = [
     "NOTIFY_SOCKET",
     "LISTEN_PID",
     "LISTEN_FDS",
@@ -29,6 +30,7 @@ const NOT_INHERITED: [&str; 11] = [
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",
+    HANDOVER,
 ];
 
 /// What is fixed for one generation.

@@ -10,16 +10,33 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchownat, geteuid};
+use serde::{Deserialize, Serialize};
 
 use super::account::{AccountError, group_of, uid_of};
 use crate::options::SocketAccess;
 
 /// What the file of a socket is to be; where nothing is said it is as the system makes it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Numbers", into = "Numbers")]
 pub(super) struct FileAccess {
     pub(super) mode: Option<u32>,
     pub(super) owner: Option<Uid>,
     pub(super) group: Option<Gid>,
+}
+
+/// Mode, owner and group.
+type Numbers = (Option<u32>, Option<u32>, Option<u32>);
+
+impl From<FileAccess> for Numbers {
+    fn from(access: FileAccess) -> Numbers {
+        (access.mode, access.owner.map(Uid::as_raw), access.group.map(Gid::as_raw))
+    }
+}
+
+impl From<Numbers> for FileAccess {
+    fn from((mode, owner, group): Numbers) -> FileAccess {
+        FileAccess { mode, owner: owner.map(Uid::from_raw), group: group.map(Gid::from_raw) }
+    }
 }
 
 impl FileAccess {

@@ -47,6 +47,15 @@ impl SocketFile {
         Ok((socket, file))
     }
 
+    /// The one that this process made, under another program.
+    pub(super) fn handed(path: &Path, inode: (u64, u64)) -> SocketFile {
+        SocketFile { path: path.into(), inode }
+    }
+
+    pub(super) fn inode(&self) -> (u64, u64) {
+        self.inode
+    }
+
     /// The one that a dead master made. Where none is left, it is never in place.
     pub(super) fn found(path: &Path) -> SocketFile {
         SocketFile { path: path.into(), inode: inode(path).unwrap_or_default() }

@@ -65,9 +65,18 @@ pub(super) fn hook(line: &str, directory: &Path, environment: &Environment) -> i
     start(command, directory, Output::ToStandardError, Rights::default())
 }
 
+/// Starts a process of a session of its own by an ordinary fork, with its descriptors as the command has them.
+pub(super) fn beside(command: &mut Command) -> io::Result<Process> {
+    detach(command);
+    watched(command.spawn()?.id())
+}
+
 fn start(mut command: Command, directory: &Path, output: Output, rights: Rights) -> io::Result<Process> {
     command.current_dir(directory).env("PWD", directory);
-    let child = spawn_detached(&command, output, rights)?;
+    watched(spawn_detached(&command, output, rights)?)
+}
+
+fn watched(child: u32) -> io::Result<Process> {
     Process::of_child(child).inspect_err(|_| {
         // A child that cannot be watched is not left behind.
         let pid = Pid::from_raw(child.cast_signed());
@@ -106,7 +115,23 @@ fn prepared(rights: Rights) -> impl FnMut() -> io::Result<()> + Send + Sync + 's
 }
 
 /// The limits of open descriptors that this process was started with.
-static OWN_LIMIT: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
+static OWN_LIMIT: OnceLock<Limit> = OnceLock::new();
+
+/// Soft and hard.
+pub(super) type Limit = (rlim_t, rlim_t);
+
+/// The limit that this process was started with, if it is another one now.
+pub(super) fn own_limit() -> Option<Limit> {
+    OWN_LIMIT.get().copied()
+}
+
+/// This process was another program before, which has raised the limit.
+pub(super) fn limit_was(limit: Option<Limit>) {
+    if let Some(limit) = limit {
+        // It is the first thing that this program does.
+        let _ = OWN_LIMIT.set(limit);
+    }
+}
 
 /// Takes as many descriptors as the system allows: a worker costs the master three, and the usual 1,024 would end at about 330 workers. Workers get the limit that the master was started with:
 /// programs that use `select` rely on a low one.

@@ -92,7 +92,7 @@ pub(super) enum StateError {
 }
 
 /// The file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct StateFile {
     path: PathBuf,
     boot_id: String,
@@ -233,6 +233,24 @@ mod tests {
         fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(matches!(State::left_at(&path), Err(StateError::Malformed { .. })));
         assert!(may_be_needed(&path));
+        fs::remove_file(&path).unwrap();
+    }
+
+    /// What version 1 wrote in the middle of a restart. It stays as it is: whoever changes the state sees here whether what masters have left already is still read.
+    #[test]
+    fn the_fixture_of_version_1_is_read_and_keys_of_later_versions_are_ignored() {
+        let mut fixture: serde_json::Value = serde_json::from_str(include_str!("../../tests/fixtures/state-1.json")).unwrap();
+        fixture["boot_id"] = boot_id().into();
+        // Somebody of it has to live.
+        let us = std::process::id();
+        (fixture["state"]["workers"]["by_id"]["1"]["pid"], fixture["state"]["workers"]["by_id"]["1"]["began"]) = (us.into(), began_at(us).into());
+        for place in ["", "/state", "/state/pool", "/state/workers/by_id/1", "/state/counts", "/state/snapshots/by_generation/1/options"] {
+            fixture.pointer_mut(place).unwrap()["of-a-later-version"] = 1.into();
+        }
+        let path = path("fixture");
+        fs::write(&path, fixture.to_string()).unwrap();
+        let state = State::left_at(&path).unwrap().unwrap();
+        assert_eq!((state.living(), state.pool.size(), state.workers.iter().count()), ([1].into(), 2, 3));
         fs::remove_file(&path).unwrap();
     }
 

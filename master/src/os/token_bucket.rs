@@ -26,6 +26,16 @@ impl TokenBucket {
         is_allowed
     }
 
+    /// When it is full again.
+    pub(super) fn full_at(&self) -> Time {
+        self.full_at
+    }
+
+    /// As much in it as in one that is full again then.
+    pub(super) fn refilled_at(self, full_at: Time) -> TokenBucket {
+        TokenBucket { full_at, ..self }
+    }
+
     /// When that many can be taken.
     pub(super) fn available_at(&self, tokens: u64) -> Time {
         let missing_until = self.full_at.after(tokens.saturating_mul(self.interval_ms));

@@ -83,12 +83,13 @@ fn sigusr1_opens_the_log_file_again_and_one_that_cannot_be_had_leaves_the_old_on
 }
 
 #[test]
-fn sigusr1_without_a_log_file_harms_nobody() {
+fn sigusr1_without_a_log_file_asks_for_an_upgrade() {
     let folder = Folder::new("usr1-idle");
     let mut master = Running::start(start(&folder, &[]));
     master.wait_for("Creating new worker");
     master.signal(Signal::SIGUSR1);
-    master.wait_for("Signal ignored: there is no log file to open again");
+    master.wait_for("Upgrade requested");
+    master.wait_for("Master upgraded");
     master.signal(Signal::SIGTERM);
     assert_eq!(master.end().code, Some(0));
 }

@@ -271,7 +271,7 @@ fn a_user_that_workers_cannot_run_as_says_why() {
 #[test]
 fn what_the_workers_user_cannot_reach_is_seen_before_a_worker_is_started() {
     if !geteuid().is_root() {
-        println!("skipped: only root can start workers as another user");
+        eprintln!("skipped: only root can start workers as another user");
         return;
     }
     let folder = Folder::new("reach");

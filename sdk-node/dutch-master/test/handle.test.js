@@ -82,6 +82,16 @@ test('the commands of the native program find it', async (t) => {
   assert.equal(await running.exits(), 0)
 })
 
+test('a master within Node is not upgraded, and the command says why', async (t) => {
+  const running = run(t, `${OPTIONS}dutchMaster(options)`)
+  await running.logs('Cluster ready')
+  const refused = running.command('upgrade')
+  assert.equal(refused.status, 1)
+  assert.match(refused.stderr, /nothing changes: this master is part of another program/)
+  assert.equal(running.command('stop').status, 0)
+  assert.equal(await running.exits(), 0)
+})
+
 test('signals: SIGTTIN and SIGTTOU change the size, SIGHUP restarts, a second SIGINT stops at once', async (t) => {
   const app = "process.on('SIGTERM', () => {})\n" + APP
   const running = run(t, `${OPTIONS}dutchMaster(options)`, { files: { 'app.js': app } })

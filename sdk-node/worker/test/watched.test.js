@@ -17,7 +17,7 @@ const heartbeat = ({ event }) => event === 'heartbeat'
 
 test('the SDK says what it can do', async (t) => {
   const { heard } = await worker(t, {}, '')
-  assert.deepEqual((await heard.find(({ event }) => event === 'hello')).features, ['heartbeat', 'max-requests'])
+  assert.deepEqual((await heard.find(({ event }) => event === 'hello')).features, ['resume', 'heartbeat', 'max-requests'])
 })
 
 test('heartbeats begin with the first listening, go on, and stop while the event loop is blocked', async (t) => {

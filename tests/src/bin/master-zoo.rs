@@ -415,6 +415,7 @@ impl Pool {
             | FromControl::Scale(_)
             | FromControl::Subscribe(_)
             | FromControl::Metrics(_)
+            | FromControl::Upgrade(_)
             | FromControl::Unknown => {
                 say(client, &ToControl::Error(ErrorMessage { seq: None, code: codes::UNSUPPORTED.into(), message: "not here".into() }));
             }

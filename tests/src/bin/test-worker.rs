@@ -34,6 +34,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// How much of a message is a part of it: its length, and a little more.
+const PART: usize = 6;
+
 /// What the worker has by now.
 #[derive(Default)]
 struct Worker {
@@ -78,6 +81,9 @@ impl Worker {
             "listening" => self.say(&FromWorker::Listening(Listening::default()))?,
             // Accepts until the order to go, or for so many milliseconds.
             "serve" => self.serve(argument.parse().map(Duration::from_millis).ok())?,
+            // Its `listening` in two parts.
+            "part" => self.write(&encode(&FromWorker::Listening(Listening::default()))?[..PART])?,
+            "rest" => self.write(&encode(&FromWorker::Listening(Listening::default()))?[PART..])?,
             "ask" => self.say(&FromWorker::RequestRestart(RequestRestart::default()))?,
             "leave" => self.say(&FromWorker::Leaving(Leaving::default()))?,
             "drained" => {
@@ -118,8 +124,12 @@ impl Worker {
     }
 
     fn say(&mut self, message: &FromWorker) -> Result<()> {
+        self.write(&encode(message)?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let master = self.master.as_mut().ok_or("not connected")?;
-        Ok(master.socket.write_all(&encode(message)?)?)
+        Ok(master.socket.write_all(bytes)?)
     }
 
     fn hello(&mut self) -> Result<()> {

@@ -13,6 +13,11 @@ impl Listeners {
         self.upheld = is_told.then(Vec::new);
     }
 
+    /// As before, under another program: it keeps what it has been given.
+    pub(in super::super) fn still_under_manager(&mut self, is_told: bool) {
+        self.upheld = is_told.then(Vec::new);
+    }
+
     pub(super) fn handed_over_for(&mut self, spec: &ListenSpec) -> Option<ListeningSocket> {
         let key = self.registry.key_for_configured(spec.name.as_deref(), &spec.address);
         let socket = self.handed.take(&key, spec.name.as_deref(), &spec.address);
@@ -51,6 +56,8 @@ impl Listeners {
     pub(super) fn uphold(&mut self, key: &str, socket: &ListeningSocket) {
         // What is lent comes back with every start anyway.
         if let Some(upheld) = self.upheld.as_mut().filter(|_| !socket.is_lent()) {
+            // First: it keeps one socket under one name.
+            upheld.extend(self.handed.take_outdated().into_iter().map(Upheld::Forget));
             upheld.push(Upheld::Keep(key.into(), socket.fd().clone()));
         }
     }

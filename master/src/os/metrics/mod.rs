@@ -8,13 +8,14 @@ mod text;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dutch_master_protocol::message::{Address, Kind};
 use nix::sys::socket::{Backlog, listen};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -23,6 +24,7 @@ pub(super) use self::counts::Counts;
 use self::file::PageFile;
 use self::text::{Facts, Queue};
 use super::control_socket::Acceptor;
+use super::descriptors::{Inherited, Kept};
 use super::event_loop::EventLoop;
 use super::listeners::{ListenError, in_words};
 use super::socket_file::SocketFile;
@@ -73,7 +75,50 @@ impl Drop for LeavesNoFile {
     }
 }
 
+/// A socket that listens for those who want metrics, beside the one that accepts them.
+#[derive(Debug)]
+pub(super) struct Copy {
+    listener: OwnedFd,
+    inode: Option<(u64, u64)>,
+}
+
+/// The same as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handed {
+    listener: RawFd,
+    inode: Option<(u64, u64)>,
+}
+
+impl Copy {
+    pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
+        Handed { listener: kept.keep(self.listener.as_fd()), inode: self.inode }
+    }
+}
+
 impl Outlet {
+    /// A copy for a successor, of what cannot be had again without somebody finding it closed meanwhile.
+    pub(super) fn copy(&self) -> io::Result<Option<Copy>> {
+        match self {
+            Outlet::Server { listener, socket_file, .. } => {
+                let inode = socket_file.as_ref().map(|LeavesNoFile(file)| file.inode());
+                Ok(Some(Copy { listener: listener.try_clone()?, inode }))
+            }
+            Outlet::File(_) => Ok(None),
+        }
+    }
+
+    pub(super) fn handed(to: &MetricsTo, handed: Option<Handed>, inherited: &mut Inherited) -> io::Result<Outlet> {
+        match (to, handed) {
+            (MetricsTo::Serve(address), Some(Handed { listener, inode })) => {
+                let listener = inherited.take(listener)?;
+                let socket_file = address.path.as_ref().zip(inode).map(|(path, inode)| LeavesNoFile(SocketFile::handed(Path::new(path), inode)));
+                let address = if address.path.is_some() { in_words(address) } else { url(&TcpListener::from(listener.try_clone()?))? };
+                Ok(Outlet::Server { listener, address, socket_file })
+            }
+            (to, _) => Outlet::prepare(to).map_err(io::Error::other),
+        }
+    }
+
     /// Makes sure of it before anything is started.
     pub(super) fn prepare(to: &MetricsTo) -> Result<Outlet, MetricsError> {
         match to {
@@ -91,7 +136,7 @@ impl Outlet {
             (Kind::Tcp, None, Some(host)) => {
                 let listener = TcpListener::bind(SocketAddr::new(host, address.port.unwrap_or(0)))?;
                 listener.set_nonblocking(true)?;
-                let address = format!("http://{}/metrics", listener.local_addr()?);
+                let address = url(&listener)?;
                 Ok(Outlet::Server { listener: listener.into(), address, socket_file: None })
             }
             (Kind::Tcp | Kind::Unix | Kind::Udp, _, _) => Err(io::ErrorKind::InvalidInput.into()),
@@ -115,6 +160,10 @@ impl Outlet {
         }
         Ok((task, Askers(Some(askers))))
     }
+}
+
+fn url(listener: &TcpListener) -> io::Result<String> {
+    Ok(format!("http://{}/metrics", listener.local_addr()?))
 }
 
 /// A file that cannot be written for a while is told once, and so is its recovery.

@@ -1,15 +1,18 @@
 //! Sockets that the service manager handed over at the start: those of a socket unit, which are lent, and those that an earlier master had given it to keep.
 
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use dutch_master_protocol::message::{Address, Kind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::super::descriptors::{Inherited, Kept};
 use super::super::listeners::in_words;
 use super::super::listening_socket::{ListeningSocket, Unfit};
 use super::super::master::fnv1a;
@@ -39,7 +42,24 @@ const UNUSED_RESTARTS: u32 = 2;
 #[derive(Debug, Default)]
 pub(in super::super) struct HandedSockets {
     sockets: Vec<Handed>,
+    /// Names under which taken ones were kept, and are not any more.
+    outdated: Vec<String>,
     restarts: u32,
+}
+
+/// The same as it is handed over to the program that takes this one's place.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in super::super) struct Handover {
+    sockets: Vec<Handable>,
+    restarts: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Handable {
+    name: String,
+    fd: RawFd,
+    address: Address,
+    is_lent: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +72,22 @@ struct Handed {
 }
 
 impl HandedSockets {
+    pub(in super::super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handover {
+        let handable = |socket: &'a Handed| Handable {
+            name: socket.name.clone(),
+            fd: kept.keep(socket.fd.as_fd()),
+            address: socket.address.clone(),
+            is_lent: socket.is_lent,
+        };
+        Handover { sockets: self.sockets.iter().map(handable).collect(), restarts: self.restarts }
+    }
+
+    pub(in super::super) fn handed(Handover { sockets, restarts }: Handover, inherited: &mut Inherited) -> io::Result<HandedSockets> {
+        let handed = |Handable { name, fd, address, is_lent }| Ok(Handed { name, fd: inherited.take(fd)?, address, is_lent });
+        // What was outdated was told in the turn in which it became so.
+        Ok(HandedSockets { sockets: sockets.into_iter().map(handed).collect::<io::Result<_>>()?, outdated: Vec::new(), restarts })
+    }
+
     /// Takes over `count` descriptors from 3 on. Returns also what is no listener, by name.
     ///
     /// # Safety
@@ -75,19 +111,26 @@ impl HandedSockets {
                 Err(why) => unfit.push((name, why)),
             }
         }
-        (HandedSockets { sockets, restarts: 0 }, unfit)
+        (HandedSockets { sockets, ..HandedSockets::default() }, unfit)
     }
 
     /// The one that is this listener, if it has come and is fit.
     pub(in super::super) fn take(&mut self, key: &str, name: Option<&str>, asked_for: &Address) -> Option<ListeningSocket> {
         let kept = kept_name(key);
-        let is_it = |socket: &Handed| {
-            // Which port the system chose is known by the name alone.
-            let is_called_so = if socket.is_lent { name == Some(&socket.name) } else { socket.name == kept };
-            socket.is_at(asked_for) && (is_called_so || socket.is_lent && asked_for.port != Some(0))
-        };
-        let at = self.sockets.iter().position(is_it)?;
-        self.sockets.swap_remove(at).open(key, asked_for)
+        let is_called_so = |socket: &Handed| if socket.is_lent { name == Some(&socket.name) } else { socket.name == kept };
+        let find = |condition: &dyn Fn(&Handed) -> bool| self.sockets.iter().position(|socket| socket.is_at(asked_for) && condition(socket));
+        // Which port the system chose is known by the name alone. Elsewhere the address counts: it cannot be bound again, whatever it was called before.
+        let at = find(&is_called_so).or_else(|| find(&|_| asked_for.port != Some(0)))?;
+        let socket = self.sockets.swap_remove(at);
+        if !socket.is_lent && socket.name != kept {
+            self.outdated.push(socket.name.clone());
+        }
+        socket.open(key, asked_for)
+    }
+
+    /// Names that nothing is to be kept under any more.
+    pub(in super::super) fn take_outdated(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.outdated)
     }
 
     /// Gives up what has this name and is elsewhere: whoever asks for the name must not get another address than was configured.
@@ -200,7 +243,7 @@ mod tests {
     fn handed(name: &str, fd: impl Into<OwnedFd>) -> HandedSockets {
         let fd = fd.into();
         let address = address_of(&fd).unwrap();
-        HandedSockets { sockets: vec![Handed { is_lent: !name.starts_with(KEPT), name: name.into(), fd, address }], restarts: 0 }
+        HandedSockets { sockets: vec![Handed { is_lent: !name.starts_with(KEPT), name: name.into(), fd, address }], ..HandedSockets::default() }
     }
 
     #[test]
@@ -227,13 +270,22 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_socket_is_known_by_the_key_alone() {
+    fn a_kept_socket_at_a_port_of_the_systems_choice_is_known_by_its_key() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let asked = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0);
         let mut sockets = handed(&kept_name("tcp:127.0.0.1:0#0"), listener);
         assert!(sockets.take("tcp:127.0.0.1:0#1", None, &asked).is_none());
         assert!(sockets.take_lent().is_empty());
         assert!(sockets.take("tcp:127.0.0.1:0#0", None, &asked).is_some());
+    }
+
+    #[test]
+    fn a_kept_socket_that_is_called_otherwise_now_is_known_by_its_address_and_its_old_name_is_outdated() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let asked = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), listener.local_addr().unwrap().port());
+        let mut sockets = handed(&kept_name("web"), listener);
+        assert!(sockets.take("site", Some("site"), &asked).is_some());
+        assert_eq!((sockets.take_outdated(), sockets.take_outdated()), (vec![kept_name("web")], Vec::new()));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::process;
 
 use tracing::warn;
 
-pub(super) use self::handed::HandedSockets;
+pub(super) use self::handed::{HandedSockets, Handover};
 use self::notify::Notifier;
-pub(super) use self::telling::{Telling, Upheld};
+pub(super) use self::telling::{Handed as HandedTelling, Telling, Upheld};
 use super::orders::in_full;
 
 /// What belongs to this process alone. The notify socket and the watchdog stay in the environment: after an exec the next image is the same process to the service manager.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::super::clock;
 use super::super::event_loop::EventLoop;
@@ -61,7 +62,30 @@ struct Shown {
     is_refused: bool,
 }
 
+/// The same as it is handed over to the program that takes this one's place: what it has been told.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in super::super) struct Handed {
+    status: String,
+    is_ready: bool,
+    has_said_ready: bool,
+    is_reloading: bool,
+    is_stopping: bool,
+    refused: Option<String>,
+}
+
 impl Telling {
+    pub(in super::super) fn hand_over(&self) -> Handed {
+        let Telling { status, is_ready, has_said_ready, is_reloading, is_stopping, refused, .. } = self;
+        let (status, refused) = (status.clone(), refused.clone());
+        Handed { status, is_ready: *is_ready, has_said_ready: *has_said_ready, is_reloading: *is_reloading, is_stopping: *is_stopping, refused }
+    }
+
+    /// Goes on where the program before this one was.
+    pub(in super::super) fn handed(self, handed: Handed) -> Telling {
+        let Handed { status, is_ready, has_said_ready, is_reloading, is_stopping, refused } = handed;
+        Telling { status, is_ready, has_said_ready, is_reloading, is_stopping, refused, ..self }
+    }
+
     pub(super) fn new(notifier: Option<Notifier>, watchdog_us: Option<u64>) -> Telling {
         let watchdog_ms = watchdog_us.filter(|_| notifier.is_some()).map(|us| (us / 2_000).max(1));
         Telling { alive_at: watchdog_ms.map(|_| Time(0)), notifier, watchdog_ms, ..Telling::default() }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dutch_master_protocol::message::{Drained, Listening};
+use dutch_master_protocol::message::{AppMessage, Drained, Listening, RequestRestart};
 use serde_json::{Value, json};
 
 use super::*;
@@ -106,6 +106,8 @@ impl Played {
             }
             "listening" => self.world.session.say(FromWorker::Listening(Listening::default())),
             "close" => self.world.session.say(FromWorker::Close(Close { key: key() })),
+            "request_restart" => self.world.session.say(FromWorker::RequestRestart(RequestRestart { reason: how["reason"].as_str().map(str::to_owned) })),
+            "message" => self.world.session.say(FromWorker::Message(AppMessage { json: how["json"].as_str().unwrap().to_owned() })),
             "drained" => self.world.session.say(FromWorker::Disconnect(Drained {})),
             "leave" => self.world.session.leave(self.world.now, None),
             other => panic!("a program does not ask for {other}"),
