@@ -30,6 +30,8 @@ fn assert_only_accepted_ones_fail(mode: Mode, think_ms: u64) {
     let (kills, mut accepted) = (kills(), 0);
     for _ in 0..kills {
         load.await_ok(50);
+        // Whoever dies again and again is started ever later; an order to scale ends that.
+        assert_eq!(master.run(["scale", "2"]).code, Some(0));
         let killed = master.status().pids()[0];
         send(killed, SIGKILL);
         while master.await_log("Worker exited").worker_pid() != killed {}

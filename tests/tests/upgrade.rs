@@ -40,11 +40,16 @@ fn eventually(master: &Master, what: &str, condition: impl Fn(&Status) -> bool) 
     }
 }
 
-/// The sockets that a process has, by inode.
-fn sockets(pid: i32) -> BTreeSet<String> {
-    let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
-    let targets = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.into_os_string().into_string().ok());
-    targets.filter(|target| target.starts_with("socket:")).collect()
+/// By inode: the listener in the master, which is all that it has of TCP, and in each worker the connection to the master, which is all that it has of Unix sockets with what its runtime made at its start.
+fn sockets(master: &Master) -> Vec<BTreeSet<String>> {
+    let table = fs::read_to_string("/proc/net/unix").expect("the system lists sockets");
+    let unix: BTreeSet<_> = table.lines().filter_map(|line| line.split_whitespace().nth(6)).map(|inode| format!("socket:[{inode}]")).collect();
+    let of = |pid: i32, is_unix: bool| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+        let targets = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.into_os_string().into_string().ok());
+        targets.filter(|target| target.starts_with("socket:") && unix.contains(target) == is_unix).collect()
+    };
+    [of(master.pid(), false)].into_iter().chain(master.status().pids().into_iter().map(|pid| of(pid, true))).collect()
 }
 
 /// Programs that could take over, and such that cannot.
@@ -110,7 +115,7 @@ fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
     let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
     keep_alive.await_ok(OK_BETWEEN);
     let (before, descriptors) = (workers(&master), master.usage_at_rest().descriptors);
-    let sockets_before = sockets(master.pid());
+    let sockets_before = sockets(&master);
     for n in 0..upgrades {
         keep_alive.await_ok(OK_BETWEEN);
         if n % 2 == 0 {
@@ -131,7 +136,7 @@ fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
     assert_eq!(master.log().count("Worker connected"), 2, "nobody had to connect again:\n{}", master.log());
     assert_eq!(master.log().count("Worker spawned"), 2, "{}", master.log());
     assert_eq!(master.usage_at_rest().descriptors, descriptors, "{}", master.log());
-    assert_eq!(sockets(master.pid()), sockets_before, "the very same ones");
+    assert_eq!(sockets(&master), sockets_before, "the very same ones");
     // Its workers are its children, and are replaced and stopped like any others.
     master.restart();
     assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());

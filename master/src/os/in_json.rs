@@ -30,7 +30,7 @@ pub(super) mod bytes {
         let text = String::deserialize(deserializer)?;
         let digit = |letter: u8| u8::try_from(char::from(letter).to_digit(16)?).ok();
         let byte = |pair: &[u8]| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            [high, low] => Some((digit(*high)? << 4) | digit(*low)?),
             _ => None,
         };
         text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().ok_or_else(|| D::Error::custom("not bytes in hexadecimal digits"))
