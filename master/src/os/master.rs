@@ -249,6 +249,7 @@ impl Master {
         event_loop.state.remove();
         event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
         // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
+        event_loop.metrics_copy = None;
         metrics_out.shutdown().await;
         drop(self.pid_file);
         drop(event_loop);
