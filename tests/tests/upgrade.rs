@@ -44,7 +44,7 @@ fn eventually(master: &Master, what: &str, condition: impl Fn(&Status) -> bool) 
 fn sockets(master: &Master) -> Vec<BTreeSet<String>> {
     let table = fs::read_to_string("/proc/net/unix").expect("the system lists sockets");
     let unix: BTreeSet<_> = table.lines().filter_map(|line| line.split_whitespace().nth(6)).map(|inode| format!("socket:[{inode}]")).collect();
-    let of = |pid: i32, is_unix: bool| {
+    let of = |pid: i32, is_unix: bool| -> BTreeSet<String> {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
         let targets = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.into_os_string().into_string().ok());
         targets.filter(|target| target.starts_with("socket:") && unix.contains(target) == is_unix).collect()

@@ -1,14 +1,16 @@
 //! A program that is to take the master's place is first run beside it: it reads what would be handed over, and says whether it can go on with that. One that does not say so changes nothing.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::task::{Context, Poll};
 
 use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +98,8 @@ impl Preflight {
 /// Neither a program nor a script: the C library would have a shell run it, as commands.
 fn is_garbage(program: &Path) -> bool {
     let mut begin = [0; 4];
-    // What cannot be read may be executable all the same; the system says.
-    let is_read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
+    // What cannot be read may be executable all the same; the system says. A pipe is not waited for.
+    let is_read = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(program).and_then(|mut file| file.read_exact(&mut begin));
     match is_read {
         Ok(()) => begin != *b"\x7fELF" && !begin.starts_with(b"#!"),
         Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
