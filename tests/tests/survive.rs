@@ -104,6 +104,7 @@ fn workers_that_do_not_come_back_lose_what_they_had_accepted_when_they_are_repla
     load.await_ok(OK_BETWEEN);
     assert_eq!(load.so_far().failures(), 0, "the death itself costs nothing");
     master.start_again();
+    let _served = master.await_log("Worker listening");
     eventually(&master, "they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
     load.await_ok(OK_BETWEEN);
     let report = load.stop();

@@ -220,7 +220,8 @@ fn clients_that_say_nothing_are_closed_when_others_come_and_when_their_time_is_o
             other => panic!("{other:?}"),
         }
     }
-    eventually("nothing is left open", || open() == before);
+    // The state may have been open when it was counted first.
+    eventually("nothing is left open", || open() <= before);
     assert_eq!(master.count("Worker exited"), 0);
 }
 
