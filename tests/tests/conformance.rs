@@ -261,18 +261,7 @@ const FAULTS: &[(&str, Expected)] = &[
     // What needs a feature, save what a worker without it does as well.
     (
         "promises-features",
-        These(&[
-            "6.8",
-            "6.5/max-requests",
-            "5.5.3/refused",
-            "5.5.3/bad-token",
-            "5.5.3/mistaken",
-            "5.5.3/pace",
-            "5.5.3/draining",
-            "6.1.2",
-            "6.14",
-            "6.14/not-held",
-        ]),
+        These(&["6.8", "6.5/max-requests", "5.5.3/refused", "5.5.3/bad-token", "5.5.3/mistaken", "5.5.3/pace", "6.1.2", "6.14", "6.14/not-held"]),
     ),
 ];
 
