@@ -205,8 +205,8 @@ fn clients_that_say_nothing_are_closed_when_others_come_and_when_their_time_is_o
             stream.set_read_timeout(Some(HANG)).unwrap();
             // Those that were closed already do not hear it.
             let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nA: ");
-            // The oldest are closed by their number, a moment later, and not all by their time.
-            assert!(open() <= before + 100);
+            // By their number, long before their time: sixteen, the one that makes another go, and files of the master's own.
+            assert!(open() <= before + 16 + 4);
             stream
         })
         .collect();

@@ -49,6 +49,8 @@ pub(super) async fn serve(acceptor: Acceptor, asker: Asker) -> Infallible {
         {
             debug!("Metrics: {CONNECTIONS_MAX} connections are open, the oldest is closed");
             oldest.abort();
+            // Its descriptor is given back before the next is taken: however fast they come, there are never more.
+            connections.join_next().await;
         }
         let asker = asker.clone();
         open.push_back(connections.spawn(async move {
