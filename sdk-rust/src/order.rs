@@ -25,6 +25,22 @@ pub enum Reason {
     Other,
 }
 
+impl Reason {
+    /// Its word: that of the protocol (SPEC 6.13), `leaving` or `orphaned`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Restart => "restart",
+            Reason::Request => "request",
+            Reason::Stop => "stop",
+            Reason::ScaleDown => "scale-down",
+            Reason::Recycle => "recycle",
+            Reason::Leaving => "leaving",
+            Reason::Orphaned => "orphaned",
+            Reason::Other => "other",
+        }
+    }
+}
+
 impl From<DisconnectReason> for Reason {
     fn from(reason: DisconnectReason) -> Reason {
         match reason {

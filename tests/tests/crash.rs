@@ -4,15 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use dutch_master_tests::harness::{exclusive, send};
+use dutch_master_tests::harness::{exclusive, send, wanted};
 use dutch_master_tests::load::{Failure, Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::SIGKILL;
-
-/// `CRASH_KILLS` in the environment: more of them.
-fn kills() -> usize {
-    std::env::var("CRASH_KILLS").ok().and_then(|value| value.parse().ok()).unwrap_or(10)
-}
 
 /// Connections that a killed worker had accepted and not ended. It wrote both numbers down, the first before the fact and the second after it.
 fn unfinished(counts: &Path, pid: i32) -> u64 {
@@ -27,7 +22,8 @@ fn assert_only_accepted_ones_fail(mode: Mode, think_ms: u64) {
     let counts = tempfile::TempDir::new().expect("a temporary folder can be made");
     let master = Workers::NaiveAxum.start().env("HTTP_WORKER_COUNTS", counts.path()).option("--settle-time", "0s").ready();
     let load = Load::start(Plan { mode, clients: 20, think_ms: 0..=think_ms, ..Plan::new(master.address()) });
-    let (kills, mut accepted) = (kills(), 0);
+    // In the environment: more of them.
+    let (kills, mut accepted) = (wanted("CRASH_KILLS").unwrap_or(10), 0);
     for _ in 0..kills {
         load.await_ok(50);
         // Whoever dies again and again is started ever later; an order to scale ends that.

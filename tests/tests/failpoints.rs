@@ -3,9 +3,8 @@
 #![allow(clippy::print_stdout)] // the numbers are worth seeing
 
 use std::fs;
-use std::time::Instant;
 
-use dutch_master_tests::harness::{Master, PATIENCE, exclusive};
+use dutch_master_tests::harness::exclusive;
 use dutch_master_tests::load::{Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 
@@ -25,20 +24,6 @@ const IN_A_RESTART: [&str; 9] = [
 /// Reached by a master that takes over two workers.
 const IN_AN_ADOPTION: [&str; 8] =
     ["WorkerAdopted 1", "WorkerAdopted 2", "WorkerBack 1", "WorkerBack 2", "ListenerBack 1", "StateOpened 1", "StateWritten 1", "StateReplaced 1"];
-
-/// Two workers of one generation, and no others.
-#[track_caller]
-fn await_whole(master: &Master, place: &str) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let status = master.status();
-        let generations: Vec<_> = status.running().map(|worker| worker.generation).collect();
-        if matches!(generations[..], [one, other] if one == other) && status.workers.len() == 2 {
-            return;
-        }
-        assert!(Instant::now() < until, "{place}: never whole: {status:?}\n{}", master.log());
-    }
-}
 
 #[test]
 fn wherever_the_master_dies_no_request_fails_and_the_next_one_goes_on() {
@@ -70,7 +55,10 @@ fn wherever_the_master_dies_no_request_fails_and_the_next_one_goes_on() {
         loads.iter().for_each(|load| load.await_ok(20));
         master.start_again();
         let _adopted = master.await_log("Cluster adopted");
-        await_whole(&master, place);
+        master.eventually(&format!("{place}: two workers of one generation, and no others"), |status| {
+            let generations: Vec<_> = status.running().map(|worker| worker.generation).collect();
+            matches!(generations[..], [one, other] if one == other) && status.workers.len() == 2
+        });
         let least_id = master.status().running().map(|worker| worker.id).min().unwrap_or_default();
         assert!(least_id >= last_id - 1, "{place}: no id is used twice:\n{}", master.log());
         last_id = master.status().running().map(|worker| worker.id).max().unwrap_or_default();

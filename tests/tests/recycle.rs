@@ -24,8 +24,7 @@ fn assert_recycled_without_a_failure(limit: &str, value: &str, reason: &str) {
     }
     for load in loads {
         load.await_ok(50);
-        let report = load.stop();
-        assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+        let _report = load.stop_without_failure(master.log());
     }
     assert!(master.log().least_running() >= 2, "there are never fewer than two:\n{}", master.log());
     assert!(reasons(&master).iter().all(|told| told == reason), "{}", master.log());

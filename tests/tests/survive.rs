@@ -2,10 +2,10 @@
 #![allow(clippy::print_stdout)] // the numbers are worth seeing
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dutch_master_protocol::control::Phase;
-use dutch_master_tests::harness::{Client, Master, PATIENCE, Running, Start, Status, exclusive, get, is_alive, send};
+use dutch_master_tests::harness::{Client, Master, Running, Start, exclusive, get, is_alive, send, wanted};
 use dutch_master_tests::load::{Failure, Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::SIGKILL;
@@ -19,31 +19,11 @@ fn load(master: &Master, mode: Mode) -> Load {
     Load::start(Plan { mode, clients: 20, think_ms: 0..=20, ..Plan::new(master.address()) })
 }
 
-/// Ids and pids of those that run.
-fn workers(master: &Master) -> Vec<(u32, Option<u32>)> {
-    let mut workers: Vec<_> = master.status().running().map(|worker| (worker.id, worker.pid)).collect();
-    workers.sort_unstable();
-    workers
-}
-
-/// Asks until the status is like that.
-#[track_caller]
-fn eventually(master: &Master, what: &str, condition: impl Fn(&Status) -> bool) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let status = master.status();
-        if condition(&status) {
-            return;
-        }
-        assert!(Instant::now() < until, "never: {what}: {status:?}\n{}", master.log());
-    }
-}
-
 #[track_caller]
 fn assert_nothing_fails(workers_of: Workers, mode: Mode) {
     let _alone = exclusive();
     let mut master = workers_of.start().option("--settle-time", "0s").ready();
-    let (before, load) = (workers(&master), load(&master, mode));
+    let (before, load) = (master.workers(), load(&master, mode));
     load.await_ok(OK_BETWEEN);
     let descriptors = master.usage().descriptors;
     for _ in 0..KILLS {
@@ -53,18 +33,17 @@ fn assert_nothing_fails(workers_of: Workers, mode: Mode) {
         master.start_again();
         let adopted = master.await_log("Cluster adopted");
         assert_eq!(adopted.number("workers"), 2, "{}", master.log());
-        assert_eq!(workers(&master), before, "the same workers, known by the same ids:\n{}", master.log());
+        assert_eq!(master.workers(), before, "the same workers, known by the same ids:\n{}", master.log());
     }
     load.await_ok(OK_BETWEEN);
     assert_eq!(master.log().count("Creating new worker"), 0, "{}", master.log());
     assert_eq!(master.usage().descriptors, descriptors, "{}", master.log());
     // What was adopted can be replaced, and ids go on.
     master.restart();
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
+    assert_eq!(master.workers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
     load.await_ok(OK_BETWEEN);
-    let report = load.stop();
+    let report = load.stop_without_failure(master.log());
     println!("{workers_of:?}, {mode:?}, {KILLS} kills: {report}");
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
     master.stop();
 }
 
@@ -105,7 +84,7 @@ fn workers_that_do_not_come_back_lose_what_they_had_accepted_when_they_are_repla
     assert_eq!(load.so_far().failures(), 0, "the death itself costs nothing");
     master.start_again();
     let _served = master.await_log("Worker listening");
-    eventually(&master, "they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
+    master.eventually("they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
     load.await_ok(OK_BETWEEN);
     let report = load.stop();
     println!("without resume: {report}");
@@ -124,7 +103,7 @@ fn what_an_app_says_while_there_is_no_master_is_heard_by_the_next_one() {
     assert!(client.response().starts_with("HTTP/1.1 500"));
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    eventually(&master, "it is replaced as it asked", |status| status.workers.len() == 1 && status.running().any(|worker| worker.id == 2));
+    master.eventually("it is replaced as it asked", |status| status.workers.len() == 1 && status.running().any(|worker| worker.id == 2));
     master.stop();
 }
 
@@ -147,15 +126,14 @@ fn a_rolling_restart_that_the_master_does_not_live_to_see_is_completed_by_the_ne
         let _cut = restart.finish();
         master.start_again();
         let _adopted = master.await_log("Cluster adopted");
-        eventually(&master, &format!("killed at “{moment}”, it is renewed"), |status| {
+        master.eventually(&format!("killed at “{moment}”, it is renewed"), |status| {
             let is_renewed = status.running().count() == 2 && status.running().all(|worker| worker.generation == generation);
             is_renewed && status.workers.len() == 2 && status.pool.phase == Phase::Serving
         });
     }
     load.await_ok(OK_BETWEEN);
-    let report = load.stop();
+    let report = load.stop_without_failure(master.log());
     println!("{report}");
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
     master.stop();
 }
 
@@ -169,8 +147,7 @@ fn chance(n: u64) -> u64 {
 #[track_caller]
 fn assert_any_moment_will_do(workers: Workers, kills: u64) {
     let _alone = exclusive();
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let (kills, seed) = (number("SURVIVE_KILLS").unwrap_or(kills), number("SURVIVE_SEED").unwrap_or(1));
+    let (kills, seed) = (wanted("SURVIVE_KILLS").unwrap_or(kills), wanted("SURVIVE_SEED").unwrap_or(1));
     let mut master = workers.start().option("--settle-time", "0s").ready();
     let descriptors = master.usage_at_rest().descriptors;
     let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
@@ -190,7 +167,7 @@ fn assert_any_moment_will_do(workers: Workers, kills: u64) {
         let _adopted = master.await_log("Cluster adopted");
     }
     master.restart();
-    eventually(&master, "the pool is whole and nothing else is left", |status| status.running().count() == 2 && status.workers.len() == 2);
+    master.eventually("the pool is whole and nothing else is left", |status| status.running().count() == 2 && status.workers.len() == 2);
     keep_alive.await_ok(OK_BETWEEN);
     let (kept, new) = (keep_alive.stop(), per_request.stop());
     println!("{workers:?}, {kills} kills, seed {seed}: {kept}\n{new}");
@@ -218,7 +195,7 @@ fn at_whatever_moment_the_master_is_killed_no_request_to_a_worker_that_speaks_th
 fn a_master_that_is_killed_while_it_takes_over_is_followed_by_the_next_one() {
     let _alone = exclusive();
     let mut master = Workers::Axum.start().ready();
-    let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
+    let (before, load) = (master.workers(), load(&master, Mode::PerRequest));
     for moment in ["Taking over from a master that died", "Worker came back", "Listener came back"] {
         master.kill();
         master.start_again();
@@ -227,10 +204,9 @@ fn a_master_that_is_killed_while_it_takes_over_is_followed_by_the_next_one() {
         load.await_ok(OK_BETWEEN);
         master.start_again();
         let _adopted = master.await_log("Cluster adopted");
-        assert_eq!(workers(&master), before, "{}", master.log());
+        assert_eq!(master.workers(), before, "{}", master.log());
     }
-    let report = load.stop();
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    let _report = load.stop_without_failure(master.log());
     master.stop();
 }
 
@@ -241,7 +217,7 @@ fn workers_that_do_not_come_back_are_replaced_and_their_listener_is_kept() {
     master.kill();
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    eventually(&master, "they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
+    master.eventually("they are replaced", |status| status.workers.len() == 2 && status.running().all(|worker| worker.id > 2));
     assert_eq!(master.log().count("Waiting before the next start"), 0, "nobody is to blame:\n{}", master.log());
     assert_eq!(master.address(), address);
     let _served = get(address, "/");
@@ -255,7 +231,7 @@ fn a_master_that_is_started_with_other_options_replaces_the_workers_that_it_take
     master.kill();
     master.start_again_as(start.option("-n", "3").option("--settle-time", "0s"));
     let _complete = master.await_log("Restart complete");
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4, 5], "{}", master.log());
+    assert_eq!(master.workers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4, 5], "{}", master.log());
     master.stop();
 }
 
@@ -263,7 +239,7 @@ fn a_master_that_is_started_with_other_options_replaces_the_workers_that_it_take
 #[test]
 fn a_worker_whose_process_was_not_written_down_is_known_by_its_token() {
     let mut master = Workers::Axum.start().ready();
-    let before = workers(&master);
+    let before = master.workers();
     master.kill();
     let state = master.socket().with_extension("state");
     let mut written: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).expect("a state was written")).expect("it is JSON");
@@ -273,10 +249,10 @@ fn a_worker_whose_process_was_not_written_down_is_known_by_its_token() {
     std::fs::write(&state, written.to_string()).expect("it can be written");
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    assert_eq!(workers(&master), before, "{}", master.log());
+    assert_eq!(master.workers(), before, "{}", master.log());
     // It is watched like the others.
     master.status().pids().into_iter().for_each(|pid| send(pid, SIGKILL));
-    eventually(&master, "they are replaced", |status| status.running().filter(|worker| worker.id > 2).count() == 2);
+    master.eventually("they are replaced", |status| status.running().filter(|worker| worker.id > 2).count() == 2);
     master.stop();
 }
 
@@ -291,6 +267,6 @@ fn when_nobody_lives_the_next_start_is_a_first_one() {
     }
     master.start_again();
     let _ready = master.await_log("Cluster ready");
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2], "{}", master.log());
+    assert_eq!(master.workers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2], "{}", master.log());
     master.stop();
 }

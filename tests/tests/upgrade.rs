@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use dutch_master_tests::harness::{Client, Finished, Master, PATIENCE, Start, Status, binary, exclusive, get, send};
+use dutch_master_tests::harness::{Client, Finished, Master, Start, binary, exclusive, get, send, wanted};
 use dutch_master_tests::load::{Load, Mode, Plan};
 use dutch_master_tests::rolling::Workers;
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM, SIGTTIN, SIGUSR1};
@@ -18,26 +17,6 @@ const OK_BETWEEN: u64 = 50;
 
 fn load(master: &Master, mode: Mode) -> Load {
     Load::start(Plan { mode, clients: 20, think_ms: 0..=20, ..Plan::new(master.address()) })
-}
-
-/// Ids and pids of those that run.
-fn workers(master: &Master) -> Vec<(u32, Option<u32>)> {
-    let mut workers: Vec<_> = master.status().running().map(|worker| (worker.id, worker.pid)).collect();
-    workers.sort_unstable();
-    workers
-}
-
-/// Asks until the status is like that.
-#[track_caller]
-fn eventually(master: &Master, what: &str, condition: impl Fn(&Status) -> bool) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let status = master.status();
-        if condition(&status) {
-            return;
-        }
-        assert!(Instant::now() < until, "never: {what}: {status:?}\n{}", master.log());
-    }
 }
 
 /// By inode: the listener in the master, which is all that it has of TCP, and in each worker the connection to the master, which is all that it has of Unix sockets with what its runtime made at its start.
@@ -109,12 +88,12 @@ fn upgrade(master: &Master) {
 #[test]
 fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
     let _alone = exclusive();
-    let upgrades = std::env::var("UPGRADES").ok().and_then(|value| value.parse().ok()).unwrap_or(2 * UNFIT.len());
+    let upgrades = wanted("UPGRADES").unwrap_or(2 * UNFIT.len());
     let programs = Programs::new();
     let master = Workers::Axum.start().option("--settle-time", "0s").ready();
     let (keep_alive, per_request) = (load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest));
     keep_alive.await_ok(OK_BETWEEN);
-    let (before, descriptors) = (workers(&master), master.usage_at_rest().descriptors);
+    let (before, descriptors) = (master.workers(), master.usage_at_rest().descriptors);
     let sockets_before = sockets(&master);
     for n in 0..upgrades {
         keep_alive.await_ok(OK_BETWEEN);
@@ -130,7 +109,7 @@ fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
             assert!(told.starts_with("Upgrade refused, nothing changes: ") && told.contains(reason), "{name}: {told}");
             programs.write("vanishes", VANISHES);
         }
-        assert_eq!(workers(&master), before, "{}", master.log());
+        assert_eq!(master.workers(), before, "{}", master.log());
     }
     assert_eq!(master.log().count("Master upgraded"), upgrades.div_ceil(2), "{}", master.log());
     assert_eq!(master.log().count("Worker connected"), 2, "nobody had to connect again:\n{}", master.log());
@@ -139,7 +118,7 @@ fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
     assert_eq!(sockets(&master), sockets_before, "the very same ones");
     // Its workers are its children, and are replaced and stopped like any others.
     master.restart();
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
+    assert_eq!(master.workers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
     keep_alive.await_ok(OK_BETWEEN);
     let (kept, new) = (keep_alive.stop(), per_request.stop());
     println!("{upgrades} upgrades: {kept}\n{new}");
@@ -176,9 +155,8 @@ fn a_rolling_restart_under_way_is_completed_by_the_successor_and_whoever_waits_f
     assert_eq!(master.status().pool.restarts, 0, "still under way:\n{}", master.log());
     let restart = restart.finish();
     assert_eq!(restart.code, Some(0), "{}\n{}", restart.stderr, master.log());
-    assert_eq!(workers(&master).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
-    let report = load.stop();
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    assert_eq!(master.workers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 4], "{}", master.log());
+    let _report = load.stop_without_failure(master.log());
     master.stop();
 }
 
@@ -188,10 +166,10 @@ fn a_request_in_flight_is_answered_by_a_worker_that_was_told_to_go_before_the_up
     let mut client = Client::connect(master.address());
     client.ask("/slow?ms=3000");
     master.restart();
-    eventually(&master, "it drains", |status| status.workers.iter().any(|worker| worker.state == "draining"));
+    master.eventually("it drains", |status| status.workers.iter().any(|worker| worker.state == "draining"));
     upgrade(&master);
     assert!(client.body().contains("a while"));
-    eventually(&master, "it has gone", |status| status.workers.len() == 2);
+    master.eventually("it has gone", |status| status.workers.len() == 2);
     assert_eq!(master.log().count("Worker did not end in time, killing it"), 0, "{}", master.log());
     master.stop();
 }
@@ -258,7 +236,7 @@ fn signals_and_deaths_that_come_during_an_upgrade_are_not_lost() {
         master.signal(SIGTTIN);
         let done = under_way.finish();
         assert_eq!(done.code, Some(0), "{}\n{}", done.stderr, master.log());
-        eventually(&master, "one more, and the dead one replaced", |status| status.running().count() == 2 + round && !status.pids().contains(&victim));
+        master.eventually("one more, and the dead one replaced", |status| status.running().count() == 2 + round && !status.pids().contains(&victim));
         // No child is left unreaped.
         assert!(!master.processes().contains(&victim), "{}", master.log());
     }
@@ -268,10 +246,10 @@ fn signals_and_deaths_that_come_during_an_upgrade_are_not_lost() {
 #[test]
 fn a_signal_asks_for_it_where_no_log_file_is_opened_again_by_that() {
     let master = Workers::Axum.start().ready();
-    let before = workers(&master);
+    let before = master.workers();
     master.signal(SIGUSR1);
     let _upgraded = master.await_log("Master upgraded");
-    assert_eq!(workers(&master), before);
+    assert_eq!(master.workers(), before);
     master.stop();
 }
 
@@ -290,7 +268,7 @@ fn workers_of_an_upgraded_master_get_what_those_before_got_and_nothing_else() {
     upgrade(&master);
     upgrade(&master);
     master.restart();
-    eventually(&master, "the old ones are gone", |status| status.workers.len() == 2);
+    master.eventually("the old ones are gone", |status| status.workers.len() == 2);
     assert_eq!((names(of_worker("environ")), mask(of_worker("status")), limit(of_worker("limits")), descriptors()), before);
     master.stop();
 }
@@ -298,13 +276,13 @@ fn workers_of_an_upgraded_master_get_what_those_before_got_and_nothing_else() {
 #[test]
 fn a_master_that_was_upgraded_may_be_killed_like_any_other_and_one_that_adopted_may_be_upgraded() {
     let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
-    let before = workers(&master);
+    let before = master.workers();
     upgrade(&master);
     master.kill();
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
     upgrade(&master);
-    assert_eq!(workers(&master), before, "{}", master.log());
+    assert_eq!(master.workers(), before, "{}", master.log());
     master.restart();
     master.signal(SIGTERM);
     assert_eq!(master.exit_code(), Some(0), "{}", master.log());
@@ -316,17 +294,16 @@ fn a_program_that_says_that_it_can_and_then_ends_costs_no_request_and_the_next_s
     let programs = Programs::new();
     programs.write("lies", "#!/bin/sh\n[ \"$1\" = preflight ] || exit 7\necho '{\"takes-over\":\"9.9.9\"}'\n");
     let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
-    let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
+    let (before, load) = (master.workers(), load(&master, Mode::PerRequest));
     load.await_ok(OK_BETWEEN);
     let cut = upgrade_to(&master, &programs.path("lies"));
     assert_eq!((cut.code, master.exit_code()), (Some(1), Some(7)), "{}", cut.stderr);
     load.await_ok(OK_BETWEEN);
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    assert_eq!(workers(&master), before, "{}", master.log());
+    assert_eq!(master.workers(), before, "{}", master.log());
     load.await_ok(OK_BETWEEN);
-    let report = load.stop();
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    let _report = load.stop_without_failure(master.log());
     master.stop();
 }
 
@@ -335,7 +312,7 @@ fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
     let _alone = exclusive();
     let programs = Programs::new();
     let master = Workers::Axum.start().option("--settle-time", "0s").ready();
-    let (before, load) = (workers(&master), load(&master, Mode::PerRequest));
+    let (before, load) = (master.workers(), load(&master, Mode::PerRequest));
     load.await_ok(OK_BETWEEN);
     let fds = fs::read_dir(format!("/proc/{}/fd", master.pid())).expect("the master lives").flatten();
     let lock = fds.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.ends_with("pool.lock")));
@@ -346,12 +323,11 @@ fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
     assert_eq!(cut.code, Some(1), "{}", cut.stdout);
     let _told = master.await_log("Upgrade failed, going on as after the death of a master");
     let _adopted = master.await_log("Cluster adopted");
-    assert_eq!(workers(&master), before, "{}", master.log());
+    assert_eq!(master.workers(), before, "{}", master.log());
     load.await_ok(OK_BETWEEN);
     upgrade(&master);
     master.restart();
-    let report = load.stop();
-    assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+    let _report = load.stop_without_failure(master.log());
     master.stop();
 }
 
@@ -363,7 +339,7 @@ fn wherever_in_an_upgrade_the_master_dies_no_request_fails_and_the_next_one_goes
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let armed = folder.path().join("failpoint");
     let mut master = Workers::Axum.start().env("DUTCH_MASTER_FAILPOINT", &armed).option("--settle-time", "0s").ready();
-    let (before, loads) = (workers(&master), [load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest)]);
+    let (before, loads) = (master.workers(), [load(&master, Mode::KeepAlive), load(&master, Mode::PerRequest)]);
     for place in ["BeforeExec", "AfterExec", "Upgraded"] {
         loads.iter().for_each(|load| load.await_ok(OK_BETWEEN));
         fs::write(&armed, place).expect("a file can be written");
@@ -374,12 +350,11 @@ fn wherever_in_an_upgrade_the_master_dies_no_request_fails_and_the_next_one_goes
         loads.iter().for_each(|load| load.await_ok(OK_BETWEEN));
         master.start_again();
         let _adopted = master.await_log("Cluster adopted");
-        assert_eq!(workers(&master), before, "{place}:\n{}", master.log());
+        assert_eq!(master.workers(), before, "{place}:\n{}", master.log());
     }
     upgrade(&master);
     for load in loads {
-        let report = load.stop();
-        assert_eq!(report.failures(), 0, "{report}\n{}", master.log());
+        let _report = load.stop_without_failure(master.log());
     }
     master.stop();
 }

@@ -52,12 +52,13 @@ pub(super) async fn run(command: Start) -> u8 {
     if inheritance.is_some() {
         let_signals_come();
     }
+    let anew = || Master::prepare_under(service_manager(), options, Callbacks::default());
     let prepared = match inheritance {
         Some(inheritance) => Master::succeed(inheritance, service_manager()).or_else(|reason| {
             error!(%reason, "Upgrade failed, going on as after the death of a master");
-            Master::prepare_under(service_manager(), options, Callbacks::default())
+            anew()
         }),
-        None => Master::prepare_under(service_manager(), options, Callbacks::default()),
+        None => anew(),
     };
     let master = match prepared {
         Ok(master) => {

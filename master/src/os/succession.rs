@@ -186,8 +186,7 @@ impl EventLoop {
 
     /// One that is no child has gone without anybody seeing how.
     fn ended_meanwhile(&mut self, worker: WorkerId) {
-        let connection = self.workers.get(worker).and_then(|worker| worker.connection);
-        for connection in connection.into_iter() {
+        if let Some(connection) = self.workers.get(worker).and_then(|worker| worker.connection) {
             self.hear(connection, SWEEP_READS_MAX);
             self.forget_connection(connection);
         }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::os::fd::IntoRawFd;
 
-use dutch_master_worker::{Event, ListenError, Listener, Reason};
+use dutch_master_worker::{Event, ListenError, Listener};
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
@@ -57,25 +57,12 @@ impl From<Event> for Report {
         match event {
             Event::Order(order) => {
                 let timeout_ms = order.remaining().as_secs_f64() * 1000.0;
-                Report { kind: "order", reason: Some(name(order.reason)), timeout_ms: Some(timeout_ms), ..Report::default() }
+                Report { kind: "order", reason: Some(order.reason.as_str()), timeout_ms: Some(timeout_ms), ..Report::default() }
             }
             Event::Disconnected { ordered } => Report { kind: "disconnected", ordered: Some(ordered), ..Report::default() },
             Event::Reconnected => Report { kind: "reconnected", ..Report::default() },
             Event::Error { code, message } => Report { kind: "error", code: Some(code), message: Some(message), ..Report::default() },
         }
-    }
-}
-
-fn name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Restart => "restart",
-        Reason::Request => "request",
-        Reason::Stop => "stop",
-        Reason::ScaleDown => "scale-down",
-        Reason::Recycle => "recycle",
-        Reason::Leaving => "leaving",
-        Reason::Orphaned => "orphaned",
-        Reason::Other => "other",
     }
 }
 

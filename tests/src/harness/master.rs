@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -92,6 +92,31 @@ impl Master {
         let status = self.run(["status", "--json"]);
         assert_eq!(status.code, Some(0), "no status: {}\n{}", status.stderr, self.log);
         serde_json::from_str(&status.stdout).expect("the status is JSON")
+    }
+
+    /// Ids and pids of those that run.
+    #[track_caller]
+    #[must_use]
+    pub fn workers(&self) -> Vec<(u32, Option<u32>)> {
+        let mut workers: Vec<_> = self.status().running().map(|worker| (worker.id, worker.pid)).collect();
+        workers.sort_unstable();
+        workers
+    }
+
+    /// Asks until the status is like that.
+    ///
+    /// # Panics
+    /// When it never is; the last one and the whole log are in the message.
+    #[track_caller]
+    pub fn eventually(&self, what: &str, condition: impl Fn(&Status) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if condition(&status) {
+                return;
+            }
+            assert!(Instant::now() < until, "never: {what}: {status:?}\n{}", self.log);
+        }
     }
 
     /// Where its first listener really listens.

@@ -12,6 +12,7 @@ mod releases;
 mod start;
 mod status;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 pub use binaries::{binary, repository};
@@ -26,6 +27,12 @@ pub use process::{Usage, is_alive, usage};
 pub use releases::Releases;
 pub use start::{GOOD, Start};
 pub use status::Status;
+
+/// How much of something is wanted by hand: a number in the environment.
+#[must_use]
+pub fn wanted<N: FromStr>(name: &str) -> Option<N> {
+    std::env::var(name).ok()?.parse().ok()
+}
 
 /// How long a test waits for an event before it says that it hangs: far longer than anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::harness::Log;
+
 use connection::Connection;
 use request::Request;
 use tally::Tally;
@@ -107,6 +109,17 @@ impl Load {
             assert!(Instant::now() < until, "no load gets through:\n{}", self.so_far());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Lets every client finish its request; none may have failed.
+    ///
+    /// # Panics
+    /// When one has; what failed and the master's log are in the message.
+    #[track_caller]
+    pub fn stop_without_failure(self, log: &Log) -> Report {
+        let report = self.stop();
+        assert_eq!(report.failures(), 0, "{report}\n{log}");
+        report
     }
 
     /// Lets every client finish its request and counts.

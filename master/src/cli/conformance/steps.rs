@@ -143,9 +143,7 @@ impl Trial<'_> {
         }
         let mut client = self.client()?;
         let half = client.request().trim_end().to_owned();
-        if let Err(error) = client.send(&half) {
-            return differs("a connection that takes a request", error);
-        }
+        sent(client.send(&half))?;
         // Connections are accepted in order: when this one is answered, the other is in the worker's hands.
         answered(self.client()?.get())?;
         Ok(Some(client))
@@ -224,6 +222,19 @@ impl Trial<'_> {
         let status = self.exit_within(patience)?;
         if status.success() { differs("an exit status other than 0", status.to_string()) } else { Ok(()) }
     }
+}
+
+/// Sends the first part of a request, and the rest later.
+pub(super) fn begun(client: &mut Client) -> Verdict<String> {
+    let request = client.request();
+    let (first, rest) = request.split_at(request.len() / 2);
+    sent(client.send(first))?;
+    Ok(rest.to_owned())
+}
+
+/// A request, or a part of it, was taken.
+pub(super) fn sent(result: Result<(), String>) -> Verdict {
+    result.or_else(|error| differs("a connection that takes a request", error))
 }
 
 /// A good response: whether it says `Connection: close`.

@@ -132,7 +132,7 @@ impl Played {
                 Output::Listen(_, Err(error)) => json!({ "told": { "refused": error.to_string() } }),
                 Output::Order(order) => {
                     let left = u64::try_from((order.deadline - self.world.now).as_millis()).unwrap();
-                    json!({ "told": { "order": word(order.reason), "timeout_ms": left } })
+                    json!({ "told": { "order": order.reason.as_str(), "timeout_ms": left } })
                 }
                 Output::Welcome(_) | Output::Error(_) | Output::Ended { .. } => continue,
             };
@@ -143,19 +143,6 @@ impl Played {
     fn expect(&mut self, what: &str, expected: &Value) {
         let seen = self.seen.pop_front().unwrap_or_else(|| panic!("{what}: {expected}, but nothing was seen"));
         assert!(has(&seen[what], expected), "{what}: {expected}, not {seen}");
-    }
-}
-
-fn word(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Restart => "restart",
-        Reason::Request => "request",
-        Reason::Stop => "stop",
-        Reason::ScaleDown => "scale-down",
-        Reason::Recycle => "recycle",
-        Reason::Leaving => "leaving",
-        Reason::Orphaned => "orphaned",
-        Reason::Other => "other",
     }
 }
 

@@ -8,7 +8,7 @@ use dutch_master_protocol::message::DisconnectReason;
 use crate::cli::conformance::case::{Case, Verdict, differs, must, untested};
 use crate::cli::conformance::http::{Client, Response};
 use crate::cli::conformance::peer::readable;
-use crate::cli::conformance::steps::{TIMEOUT_MS, answered};
+use crate::cli::conformance::steps::{TIMEOUT_MS, answered, begun, sent};
 use crate::cli::conformance::trial::Trial;
 
 /// A worker that ends idle connections at once has done it by then.
@@ -38,18 +38,6 @@ pub(super) const CASES: &[Case] = &[
     must("12.4/linger", "reads on for a while when it has ended a connection", lingers),
     must("12.5.1", "is drained by the announced timeout, whatever its clients do", in_time),
 ];
-
-/// Sends the first part of a request, and the rest later.
-fn begun(client: &mut Client) -> Verdict<String> {
-    let request = client.request();
-    let (first, rest) = request.split_at(request.len() / 2);
-    sent(client.send(first))?;
-    Ok(rest.to_owned())
-}
-
-fn sent(result: Result<(), String>) -> Verdict {
-    result.or_else(|error| differs("a connection that takes a request", error))
-}
 
 /// A response that says that it is the last one, and then an orderly end.
 fn last(client: &mut Client, response: Result<Response, String>) -> Verdict {

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use dutch_master_protocol::message::{ErrorMessage, FromMaster, FromWorker, Hello, ResumeState, ReturnListener, Welcome, codes};
 
 use crate::cli::conformance::case::{Case, Verdict, differs, must, untested};
-use crate::cli::conformance::http::Response;
 use crate::cli::conformance::peer::Heard;
-use crate::cli::conformance::steps::{TIMEOUT_MS, answered, said};
+use crate::cli::conformance::steps::{TIMEOUT_MS, answered, begun, said};
 use crate::cli::conformance::trial::Trial;
 
 /// Short enough to wait for, and longer than a worker needs to notice that its master is gone.
@@ -83,14 +82,12 @@ fn order_stands(trial: &mut Trial<'_>) -> Verdict {
         return trial.exit().map(drop);
     }
     let mut client = trial.client()?;
-    let request = client.request();
-    let (first, rest) = request.split_at(request.len() / 2);
-    answered(client.send(first).map(|()| Response { status: 200, closes: false }))?;
+    let rest = begun(&mut client)?;
     answered(trial.client()?.get())?;
     trial.restart()?;
     trial.stopped_accepting()?;
     trial.leave()?;
-    answered(client.send(rest).and_then(|()| client.response()))?;
+    answered(client.send(&rest).and_then(|()| client.response()))?;
     drop(client);
     trial.exit().map(drop)
 }
@@ -98,7 +95,7 @@ fn order_stands(trial: &mut Trial<'_>) -> Verdict {
 fn last_words(trial: &mut Trial<'_>) -> Verdict {
     trial.welcome_with(|welcome| Welcome { orphan_timeout_ms: millis(ORPHAN), ..welcome })?;
     trial.listening()?;
-    trial.say(&FromMaster::Error(ErrorMessage { seq: None, code: codes::LIMIT.into(), message: "tried by the conformance kit".into() }))?;
+    trial.say(&refusal(codes::LIMIT))?;
     // The kit keeps the connection open: its words are what counts.
     leaves_in_time(trial)
 }
@@ -208,9 +205,7 @@ fn drains_on(trial: &mut Trial<'_>) -> Verdict {
     resuming(trial)?;
     // Half a request keeps it from being drained at once.
     let mut client = trial.client()?;
-    let request = client.request();
-    let (first, rest) = request.split_at(request.len() / 2);
-    answered(client.send(first).map(|()| Response { status: 200, closes: false }))?;
+    let rest = begun(&mut client)?;
     answered(trial.client()?.get())?;
     trial.restart()?;
     trial.stopped_accepting()?;
@@ -225,7 +220,7 @@ fn drains_on(trial: &mut Trial<'_>) -> Verdict {
         (state, remaining) => return differs(format!("draining, with at most {TIMEOUT_MS} ms"), format!("{state:?}, with {remaining:?}")),
     }
     trial.say_welcome_to_resume()?;
-    answered(client.send(rest).and_then(|()| client.response()))?;
+    answered(client.send(&rest).and_then(|()| client.response()))?;
     drop(client);
     trial.drained()
 }
