@@ -41,6 +41,13 @@ async function started(t, { worker, env }) {
   return { system, connecting }
 }
 
+/** Load that ends with the test, however that ends. */
+function loading(t, connect, how) {
+  const load = new Load(connect, HOME, how)
+  t.after(() => load.stop())
+  return load
+}
+
 /** Tells what came of the load, and of requests of careful clients beside it, and keeps it where somebody wants that. */
 function keep(t, name, { sent, refused, failures }, restarts, careful = 0) {
   const result = { name, nodeVersion: process.versions.node, restarts, requests: sent + careful, failed: failures.length, refused }
@@ -55,7 +62,7 @@ describe('frameworks', { concurrency: 2 }, () => {
     const skip = !isInstalled ? `not installed: run npm ci in sdk-node/frameworks/${name}` : isHeavy && !FRAMEWORKS_ALL ? 'only in make test-all' : false
     test(`${name} ${version ?? `of Node ${process.versions.node}`}`, { skip }, async (t) => {
       const { system, connecting } = await started(t, framework)
-      const load = new Load(connecting(clients), HOME)
+      const load = loading(t, connecting(clients))
       for (let n = 0; n < RESTARTS; n++) {
         await load.awaitOk(OK_BETWEEN)
         await restartWithOpenRequests(system, connecting(careful))
@@ -74,7 +81,7 @@ test('control: of a server that closes idle connections at once, the same client
   const connect = connecting((system, mode) => new Http1Client(system, mode))
   await assert.rejects(restartWithOpenRequests(system, connect), ({ code, message }) => code === 'ECONNRESET' || /a POST on a connection that was idle at the order to go/.test(message))
   system.release()
-  const load = new Load(connect, HOME, { keepAlive: 30, perRequest: 0, thinkMs: 10 })
+  const load = loading(t, connect, { keepAlive: 30, perRequest: 0, thinkMs: 10 })
   let restarts = 0
   for (; restarts < CONTROLS_MAX && load.failures.length === 0; restarts++) {
     await load.awaitOk(OK_BETWEEN)

@@ -36,6 +36,13 @@ systemctl reload $unit 2>/dev/null || echo "reload refused"
 show state ActiveState
 sed -i '/nonsense/d' /run/etc/shop.toml
 
+before=$(workers) main=$(systemctl show -P MainPID $unit)
+cp "$control" /run/bin/next && mv /run/bin/next "$control"
+"$control" upgrade "${socket[@]}" | sed 's/[0-9.]\+/N/g'
+[[ "$main" == "$(systemctl show -P MainPID $unit)" && "$before" == "$(workers)" ]] && echo "the same processes"
+show state ActiveState
+systemctl reload $unit && echo "reloaded after the upgrade, answer: $(fetch)"
+
 systemctl stop $unit && echo stopped
 show state ActiveState
 show result Result

@@ -224,6 +224,29 @@ fn a_killed_master_finds_workers_of_another_user_again() {
 }
 
 #[test]
+fn an_upgraded_master_keeps_workers_of_another_user_and_starts_more_of_them() {
+    if !is_root("an upgrade with another user") {
+        return;
+    }
+    let _alone = exclusive();
+    let world = World::new();
+    let master = world.http_worker().ready();
+    let (before, load) = (master.workers(), load(&master));
+    load.await_ok(OK_BETWEEN);
+    let upgrade = master.run(["upgrade"]);
+    assert_eq!(upgrade.code, Some(0), "{}\n{}", upgrade.stderr, master.log());
+    assert_eq!(master.workers(), before, "{}", master.log());
+    load.await_ok(OK_BETWEEN);
+    master.restart();
+    load.await_ok(OK_BETWEEN);
+    for pid in master.status().pids() {
+        assert_eq!(line(pid, "status", "Uid:").split(' ').next(), Some(world.uid.to_string().as_str()));
+    }
+    let _report = load.stop_without_failure(master.log());
+    master.stop();
+}
+
+#[test]
 fn a_start_with_another_user_replaces_the_workers_of_the_one_before_and_refuses_nobody() {
     if !is_root("a change of users") {
         return;
