@@ -4,7 +4,6 @@
 set -euo pipefail
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
 umount --recursive /sys/fs/cgroup 2>/dev/null || umount --lazy /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t proc proc /proc
@@ -17,6 +16,7 @@ for unit in dutch-master@.service dutch-master@shop.socket; do
 done
 cp "$MASTER" /run/bin/dutch-master
 cp "$WORKER" /run/bin/worker
+cp "$REPOSITORY/tests/booted/inside.sh" /run/inside.sh
 sed "s#/usr/local/bin/dutch-master#/run/bin/dutch-master#" "$REPOSITORY/deploy/systemd/before-253.conf" > dutch-master@.service.d/reload.conf
 # No journal runs here, and no user was made.
 printf '[Service]\nUser=daemon\nStandardError=append:/run/master.log\n' > dutch-master@.service.d/here.conf
@@ -26,10 +26,13 @@ cat > inside.service <<END
 DefaultDependencies=no
 [Service]
 Type=oneshot
-ExecStart=/bin/bash $REPOSITORY/tests/booted/inside.sh
+ExecStart=/bin/bash /run/inside.sh
 ExecStopPost=/bin/systemctl exit 0
 TimeoutStartSec=90
 StandardOutput=append:$OUT
 StandardError=append:$OUT
 END
+# Last: the repository may be there.
+cd /
+mount -t tmpfs tmpfs /tmp
 exec env -i PATH="$PATH" container=unshare /usr/lib/systemd/systemd --system --unit=inside.service --show-status=no --log-target=console --log-level=warning

@@ -23,7 +23,7 @@ reloaded
 status: 2 of 2 workers serve, generation 2
 reload refused
 state: active
-N has become N
+upgraded
 the same processes
 state: active
 reloaded after the upgrade, answer: HTTP/1.1 200 OK
