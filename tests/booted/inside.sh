@@ -38,7 +38,7 @@ sed -i '/nonsense/d' /run/etc/shop.toml
 
 before=$(workers) main=$(systemctl show -P MainPID $unit)
 cp "$control" /run/bin/next && mv /run/bin/next "$control"
-"$control" upgrade "${socket[@]}" > /dev/null && echo upgraded
+"$control" upgrade "${socket[@]}" &> /dev/null && echo upgraded
 [[ "$main" == "$(systemctl show -P MainPID $unit)" && "$before" == "$(workers)" ]] && echo "the same processes"
 show state ActiveState
 systemctl reload $unit && echo "reloaded after the upgrade, answer: $(fetch)"
