@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use dutch_master_protocol::hex;
 use dutch_master_protocol::message::{AppMessage, Drained, Listening, RequestRestart};
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ impl Played {
         }
         match what.as_str() {
             "hear" => self.hear(&encode(how).unwrap()),
-            "hear_hex" => self.hear(&bytes(how.as_str().unwrap())),
+            "hear_hex" => self.hear(&hex::bytes(how.as_str().unwrap()).unwrap()),
             "hear_fd" => {
                 self.fds.push(fd());
                 self.hear(&[u8::try_from(how.as_u64().unwrap_or(0)).unwrap()]);
@@ -151,11 +152,6 @@ impl Played {
         let seen = self.seen.pop_front().unwrap_or_else(|| panic!("{what}: {expected}, but nothing was seen"));
         assert!(has(&seen[what], expected), "{what}: {expected}, not {seen}");
     }
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
 /// Whether a value has everything that is expected. The tests' own worker has no token.
