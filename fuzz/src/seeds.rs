@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dutch_master_protocol::codec;
+use dutch_master_protocol::{codec, hex};
 use serde_json::Value;
 
 use crate::script::{self, By, Step, TOKEN, What};
@@ -23,9 +23,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn bytes(hex: &Value) -> Vec<u8> {
-    let digits: Vec<u32> = text(hex).chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks_exact(2).filter_map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::bytes(text(value)).unwrap_or_default()
 }
 
 /// For the decoder: every vector, valid or not, as one read.

@@ -5,7 +5,7 @@ use std::fmt;
 use rmp::Marker;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::limits::{DEPTH_MAX, FRAME_MAX, INTEGER_MAX};
+use crate::limits::{DEPTH_MAX, FRAME_MAX, INTEGER_MAX, VALUES_MAX};
 use crate::message::codes;
 
 /// Bytes of the length in front of each frame.
@@ -66,6 +66,8 @@ pub enum Flaw {
     NotUtf8,
     /// Nested too deeply.
     TooDeep,
+    /// More values than the limit.
+    TooManyValues,
 }
 
 impl fmt::Display for Flaw {
@@ -81,6 +83,7 @@ impl fmt::Display for Flaw {
             Flaw::IntegerRange => "an integer beyond 2^53",
             Flaw::NotUtf8 => "a string that is not UTF-8",
             Flaw::TooDeep => "nesting that is too deep",
+            Flaw::TooManyValues => "more values than a message may have",
         })
     }
 }
@@ -182,12 +185,13 @@ impl FrameDecoder {
     }
 }
 
-/// Checks that `body` is one map of the allowed types and nothing else. Allocates for the keys that it has seen, never for what a length promises.
+/// Checks that `body` is one map of the allowed types and nothing else. Allocates for the keys that it has seen, never for what a length promises; what serde makes of a value takes up to a hundred
+/// times its bytes, so values are counted before.
 fn check(body: &[u8]) -> Result<(), Malformed> {
     if body.len() > FRAME_MAX {
         return Err(Malformed::TooLarge(u32::try_from(body.len()).unwrap_or(u32::MAX)));
     }
-    let mut checker = Checker { body, at: 0 };
+    let mut checker = Checker { body, at: 0, values: 0 };
     match checker.peek() {
         Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32) => checker.value(DEPTH_MAX)?,
         Some(_) => return Err(checker.flaw(Flaw::NotAMap)),
@@ -199,6 +203,8 @@ fn check(body: &[u8]) -> Result<(), Malformed> {
 struct Checker<'a> {
     body: &'a [u8],
     at: usize,
+    /// How many were read.
+    values: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -252,7 +258,7 @@ impl<'a> Checker<'a> {
     }
 
     fn map(&mut self, length: usize, depth: usize) -> Result<(), Malformed> {
-        // Where each key begins, in two bytes: what is remembered of a frame is never longer than the frame.
+        // Where each key begins: two bytes reach to the end of a frame.
         let mut keys: Vec<u16> = Vec::new();
         for _ in 0..length {
             let at = self.at;
@@ -272,13 +278,17 @@ impl<'a> Checker<'a> {
 
     /// A key that was read before.
     fn key_at(&self, at: u16) -> &'a [u8] {
-        let mut reader = Checker { body: self.body, at: at.into() };
+        let mut reader = Checker { body: self.body, at: at.into(), values: 0 };
         reader.key().unwrap_or_default()
     }
 
     /// One value; containers may nest `depth` times.
     fn value(&mut self, depth: usize) -> Result<(), Malformed> {
         let start = self.at;
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(self.flaw(Flaw::TooManyValues));
+        }
         let marker = Marker::from_u8(self.take(1)?[0]);
         let inner = depth.checked_sub(1).ok_or(Malformed::Body { what: Flaw::TooDeep, at: start });
         match marker {

@@ -9,4 +9,5 @@ pub mod message;
 pub mod codec;
 pub mod control;
 pub mod env;
+pub mod hex;
 pub mod socket;

@@ -9,6 +9,9 @@ pub const FDS_MAX: usize = 16;
 /// Deepest nesting of a message: no message here needs more than three, and a decoder must not overflow its stack.
 pub const DEPTH_MAX: usize = 16;
 
+/// Most values of a message, with keys, containers and the message itself: room for the keys of all listeners, and what a decoder makes of a frame stays within its size.
+pub const VALUES_MAX: usize = 1_024;
+
 /// Longest path of a Unix socket in bytes: macOS has 104 with the final zero.
 pub const PATH_MAX: usize = 103;
 

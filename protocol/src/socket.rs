@@ -16,8 +16,8 @@ pub struct Received {
     pub bytes: usize,
     /// Descriptors that arrived with them, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// The kernel had more descriptors than fit and closed them: fatal for the connection.
-    pub truncated: bool,
+    /// One message carried more than the one descriptor that it may have, or than there was room for, and the kernel closed those: fatal for the connection, and none of `fds` may be used (SPEC 4.4).
+    pub excess: bool,
 }
 
 /// Reads once into `buffer`, with room for descriptors, so that none can be lost or leak.
@@ -34,12 +34,13 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
             Ok(message) => break message,
         }
     };
-    let (bytes, truncated) = (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC));
+    let (bytes, mut excess) = (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC));
     let mut fds = Vec::new();
     match message.cmsgs() {
         Ok(parts) => {
             for part in parts {
                 if let ControlMessageOwned::ScmRights(raw) = part {
+                    excess |= raw.len() > 1; // no system puts the descriptors of two messages into one part
                     fds.extend(raw.into_iter().map(own));
                 }
             }
@@ -47,7 +48,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
         // nix does not walk a truncated buffer, but what is in it is installed and would leak.
         Err(_) => fds.extend(first_rights(&control).map(own)),
     }
-    Ok(Received { bytes, fds, truncated })
+    Ok(Received { bytes, fds, excess })
 }
 
 /// How the kernel writes the length of a control message, its header included.

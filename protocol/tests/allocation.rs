@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use dutch_master_protocol::codec::{self, FrameDecoder, HEADER};
-use dutch_master_protocol::limits::{DEPTH_MAX, FRAME_MAX};
+use dutch_master_protocol::codec::{self, Flaw, FrameDecoder, HEADER, Malformed};
+use dutch_master_protocol::limits::{DEPTH_MAX, FRAME_MAX, VALUES_MAX};
 use dutch_master_protocol::message::FromWorker;
 use peak_alloc::PeakAlloc;
 
@@ -41,6 +41,13 @@ fn most_keys() -> Vec<u8> {
         count += 1;
     }
     [map_of(count), entries].concat()
+}
+
+/// A `hello` of so many values, most of them in one list: strings in `features`, or whatever it is in a key that nobody knows.
+fn hello_with(key: &str, values: usize, each: &[u8]) -> Vec<u8> {
+    let count = u32::try_from(values - 7).unwrap();
+    let key = [&[0xa0 | u8::try_from(key.len()).unwrap()], key.as_bytes()].concat();
+    [b"\x83\xa5event\xa5hello\xa8protocol\x01", &key[..], b"\xdd", &count.to_be_bytes(), &each.repeat(values - 7)].concat()
 }
 
 /// The same key again and again.
@@ -97,13 +104,17 @@ fn nothing_is_allocated_for_a_promise_nor_beyond_the_frame() {
     assert_eq!(frames, 20);
     assert!(allocated <= 3 * (HEADER + FRAME_MAX + READ), "{allocated} bytes for frames of {FRAME_MAX}");
 
-    // Well-formed maps cost more than their bytes while they are taken apart, by the size of what a value becomes: one of keys that nobody knows, and a list of empty strings.
-    let count = FRAME_MAX - 64;
-    let start = b"\x83\xa5event\xa5hello\xa8protocol\x01\xa8features\xdd";
-    let list = [&start[..], &u32::try_from(count).unwrap().to_be_bytes(), &vec![0xa0; count]].concat();
-    for body in [most_keys(), list] {
-        let (allocated, _) = peak(|| codec::decode::<FromWorker>(&body));
-        println!("{allocated} bytes to take apart {}", body.len());
-        assert!(allocated <= 96 * FRAME_MAX, "{allocated} bytes to take apart {}", body.len());
+    // Well-formed messages cost more than their bytes while they are taken apart, by the size of what a value becomes: the number of values bounds it.
+    let word = [&[0xd9, 60][..], &[b'x'; 60]].concat();
+    let accepted = [hello_with("features", VALUES_MAX, &[0xa0]), hello_with("features", VALUES_MAX, &word), hello_with("unknown", VALUES_MAX, &[0x90])];
+    for body in accepted {
+        let (allocated, outcome) = peak(|| codec::decode::<FromWorker>(&body));
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert!(allocated <= 2 * FRAME_MAX, "{allocated} bytes to take apart {}", body.len());
+    }
+    for body in [hello_with("features", FRAME_MAX - 64, &[0xa0]), hello_with("unknown", FRAME_MAX - 64, &[0x90]), most_keys()] {
+        let (allocated, outcome) = peak(|| codec::decode::<FromWorker>(&body));
+        assert!(matches!(outcome, Err(Malformed::Body { what: Flaw::TooManyValues, .. })), "{outcome:?}");
+        assert!(allocated <= LITTLE + VALUES_MAX * size_of::<u16>(), "{allocated} bytes to refuse {}", body.len());
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dutch_master_protocol::codec::{self, FrameDecoder, Malformed};
+use dutch_master_protocol::hex;
 use serde_json::Value;
 
 fn sessions() -> Vec<Value> {
@@ -36,11 +37,6 @@ fn every_message_is_in_a_session_of_a_worker() {
     assert!(said.len() > 8 && heard.len() > 4);
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
-}
-
 /// All that each peer of a session sends on its connection.
 fn streams(session: &Value) -> BTreeMap<String, Vec<u8>> {
     let mut streams = BTreeMap::<String, Vec<u8>>::new();
@@ -53,7 +49,7 @@ fn streams(session: &Value) -> BTreeMap<String, Vec<u8>> {
         }
         let sent = match (&step["send"], &step["send_hex"]) {
             (message @ Value::Object(_), _) => codec::encode(message).unwrap(),
-            (_, Value::String(hex)) => bytes(hex),
+            (_, Value::String(text)) => hex::bytes(text).unwrap(),
             _ => continue,
         };
         streams.entry(by).or_default().extend(sent);

@@ -60,9 +60,7 @@ fn yes() -> bool {
 
 impl Vector {
     fn bytes(&self) -> Vec<u8> {
-        let digits: Vec<_> = self.hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        assert!(digits.len() % 2 == 0, "{}: half a byte", self.id);
-        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        dutch_master_protocol::hex::bytes(&self.hex).unwrap_or_else(|| panic!("{}: no hex", self.id))
     }
 
     /// What the crate makes of the bytes: the message as JSON, null for an event to be ignored.

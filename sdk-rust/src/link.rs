@@ -165,7 +165,7 @@ impl Link {
     fn read(&self, wire: &Wire, buffer: &mut [u8]) {
         let cause = match receive(wire.socket(), buffer) {
             Ok(received) if received.bytes > 0 => {
-                let outcome = lock(&self.connection).session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.truncated);
+                let outcome = lock(&self.connection).session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.excess);
                 let Err(violation) = outcome else { return };
                 refuse(wire, &violation);
                 violation.into()

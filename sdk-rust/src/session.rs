@@ -142,10 +142,10 @@ impl Session {
         self.listens.values().map(|(until, _)| *until).chain(self.away.orphan_at()).chain(phase).min()
     }
 
-    /// What one read brought.
-    pub(crate) fn received(&mut self, now: Instant, bytes: &[u8], fds: Vec<OwnedFd>, truncated: bool) -> Result<(), Violation> {
+    /// What one read brought. With an `excess` of descriptors, which of them are good cannot be told: none is handed out.
+    pub(crate) fn received(&mut self, now: Instant, bytes: &[u8], fds: Vec<OwnedFd>, excess: bool) -> Result<(), Violation> {
         self.fds.extend(fds);
-        if truncated || self.fds.len() > FDS_MAX {
+        if excess || self.fds.len() > FDS_MAX {
             return Err(Violation::Descriptors("more descriptors at once than are allowed"));
         }
         self.decoder.push(bytes);

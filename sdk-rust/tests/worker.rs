@@ -5,11 +5,12 @@ mod fake_master;
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Instant;
 
 use dutch_master_protocol::message::{Close, DisconnectReason, Drained, FromMaster, FromWorker, Leaving, Listening, RequestRestart, Welcome};
-use dutch_master_protocol::socket::send_fd;
+use dutch_master_protocol::socket::{send_fd, send_fds};
 use dutch_master_worker::{ConnectError, Event, ListenError, Reason, Settings, Worker, limits};
 use fake_master::{FakeMaster, PATIENCE, tcp, welcome};
 
@@ -89,6 +90,29 @@ fn a_listener_arrives_and_accepts() {
     let adopted = listener.into_std_tcp().unwrap();
     assert_eq!(adopted.local_addr().unwrap(), address);
     adopted.accept().unwrap();
+}
+
+#[test]
+fn of_two_descriptors_with_one_byte_none_is_taken_and_both_are_closed() {
+    let master = FakeMaster::new();
+    let (worker, mut peer) = master.connect(welcome());
+    let asking = std::thread::spawn(move || worker.listen_blocking(0).unwrap());
+    let asked = peer.expect_listen();
+    let (first, second) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    peer.announce(asked.seq);
+    send_fds(peer.socket.as_fd(), &[first.1.as_fd(), second.1.as_fd()]).unwrap();
+    assert!(matches!(peer.expect(), FromWorker::Error(error) if error.code == "bad-descriptors"));
+    assert_eq!(peer.next(), None);
+    for (mut ours, theirs) in [first, second] {
+        drop(theirs);
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0, "nobody holds the other end");
+    }
+    // Nothing was handed out: the request is still waiting for its listener.
+    let (mut peer, _) = master.take_back(welcome());
+    assert_eq!(peer.expect_listen().seq, asked.seq);
+    peer.hand_over(asked.seq, tcp());
+    asking.join().unwrap().into_std_tcp().unwrap();
 }
 
 #[test]

@@ -224,6 +224,38 @@ fn a_kept_listener_that_has_another_name_in_the_next_configuration_is_the_same_l
 }
 
 #[test]
+fn a_kept_listener_makes_room_for_one_that_is_configured_across_it() {
+    let manager = Manager::new();
+    let mut master = Start::test_worker(GOOD).under(&manager).ready();
+    let (address, before) = (master.address(), manager.await_said("FDNAME="));
+    kill_all(&master);
+    let everywhere = format!("everywhere=0.0.0.0:{}", address.port());
+    master.start_again_as(Start::test_worker(GOOD).without_listener().option("--listen", &everywhere).under(&manager));
+    let _ready = master.await_log("Cluster ready");
+    let _answer = get(address, "/");
+    let after = manager.await_said("FDNAME=dm-listener-everywhere");
+    assert_eq!(manager.kept(), [after.trim_start_matches("FDNAME=")], "and not {before}");
+    master.stop();
+}
+
+#[test]
+fn a_kept_listener_that_living_workers_serve_is_not_closed_for_another_and_the_start_says_so() {
+    let manager = Manager::new();
+    let mut master = Start::new(binary("http-worker")).under(&manager).ready();
+    let (address, _kept) = (master.address(), manager.await_said("FDSTORE=1"));
+    master.kill();
+    let everywhere = format!("everywhere=0.0.0.0:{}", address.port());
+    master.start_again_as(Start::new(binary("http-worker")).without_listener().option("--listen", &everywhere).under(&manager));
+    assert_eq!(master.exit_code(), Some(1));
+    let said = format!("workers that live serve {address}, which is in its way: go back to that address");
+    assert!(master.log().to_string().contains(&said), "{}", master.log());
+    let _answer = get(address, "/");
+    master.start_again_as(Start::new(binary("http-worker")).under(&manager));
+    let _adopted = master.await_log("Cluster adopted");
+    master.stop();
+}
+
+#[test]
 fn a_master_that_died_alone_has_its_listener_back_at_once_and_its_workers_too() {
     let manager = Manager::new();
     let mut master = Start::new(binary("http-worker")).under(&manager).ready();

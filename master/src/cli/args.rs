@@ -123,7 +123,7 @@ pub(super) enum Command {
 
 /// Which master a command means.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which master (default: DUTCH_MASTER_SOCKET, else the only one that you run)")]
+#[command(next_help_heading = "Which master (default: DUTCH_MASTER_SOCKET, else the only one that runs)")]
 pub(super) struct Which {
     /// The one with this control socket.
     #[arg(long, value_name = "PATH", value_parser = values::absolute)]
@@ -146,7 +146,7 @@ pub(super) struct Waiting {
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// Every master that you run.
+    /// Every master that runs: your own, and those of services.
     #[arg(long, conflicts_with_all = ["socket", "name"])]
     pub(super) all: bool,
     /// Show it again and again, every second or as often as TIME says, until the master ends.

@@ -28,6 +28,9 @@ pub(super) enum Failure {
     /// None of that name runs.
     #[error("no master of the name `{name}` runs{}", these_do(.running))]
     NoSuchMaster { name: String, running: Vec<Running> },
+    /// A service has the same name as another master.
+    #[error("several masters of the name `{name}` run; choose one by --socket:{}", sockets(.running))]
+    SameName { name: String, running: Vec<Running> },
     /// More than one runs.
     #[error("several masters run (`dutch-master status --all` tells them apart); choose one by --name:{}", list(.0))]
     Several(Vec<Running>),
@@ -51,7 +54,11 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
-            Failure::NoMaster | Failure::NoSuchMaster { .. } | Failure::Several(_) | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
+            Failure::NoMaster
+            | Failure::NoSuchMaster { .. }
+            | Failure::SameName { .. }
+            | Failure::Several(_)
+            | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
             Failure::Directory { .. } | Failure::NoTerminal | Failure::Terminal(_) | Failure::Client(_) => FAILED,
         }
     }
@@ -59,6 +66,10 @@ impl Failure {
 
 fn these_do(running: &[Running]) -> String {
     if running.is_empty() { String::new() } else { format!("; these do:{}", list(running)) }
+}
+
+fn sockets(running: &[Running]) -> String {
+    running.iter().map(|master| format!("\n  {}  (pid {})", master.socket.display(), master.pid)).collect()
 }
 
 fn list(running: &[Running]) -> String {

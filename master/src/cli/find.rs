@@ -19,15 +19,17 @@ pub(super) fn socket(which: &Which) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Every master that the user runs, by name.
+/// Every master that runs and that the user may talk to, by name.
 pub(super) fn all() -> Result<Vec<Running>, Failure> {
     runtime_dir::running().map_err(|error| Failure::Directory { error })
 }
 
 fn named(running: Vec<Running>, name: &str) -> Result<PathBuf, Failure> {
-    match running.iter().find(|master| master.name == name) {
-        Some(master) => Ok(master.socket.clone()),
-        None => Err(Failure::NoSuchMaster { name: name.into(), running }),
+    let (same, others): (Vec<_>, Vec<_>) = running.into_iter().partition(|master| master.name == name);
+    match &same[..] {
+        [master] => Ok(master.socket.clone()),
+        [] => Err(Failure::NoSuchMaster { name: name.into(), running: others }),
+        [..] => Err(Failure::SameName { name: name.into(), running: same }),
     }
 }
 
@@ -65,6 +67,15 @@ mod tests {
             several.to_string(),
             "several masters run (`dutch-master status --all` tells them apart); choose one by --name:\n  a  (pid 7)\n  b  (pid 7)"
         );
+    }
+
+    #[test]
+    fn of_two_masters_of_one_name_none_is_taken_for_the_other() {
+        let mut both = running(&["shop", "shop", "blog"]);
+        both[1].socket = "/run/dutch-master/shop/shop.sock".into();
+        let error = named(both, "shop").unwrap_err();
+        let told = "several masters of the name `shop` run; choose one by --socket:\n  /run/shop.sock  (pid 7)\n  /run/dutch-master/shop/shop.sock  (pid 7)";
+        assert_eq!((error.code(), error.to_string()), (3, told.into()));
     }
 
     #[test]

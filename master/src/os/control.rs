@@ -47,10 +47,13 @@ pub(super) enum Wait {
 /// Most bytes of a command line in a status: it has to fit into a frame.
 const COMMAND_BYTES_MAX: usize = 8 * 1024;
 
+/// What each word counts in addition to its bytes: however short they are, 512 is the most, half of what a message may have.
+const WORD_BYTES: usize = 16;
+
 fn shortened(words: impl Iterator<Item = String>) -> Vec<String> {
     let (mut left, mut shown) = (COMMAND_BYTES_MAX, Vec::new());
     for word in words {
-        let Some(rest) = left.checked_sub(word.len() + 1) else {
+        let Some(rest) = left.checked_sub(word.len() + WORD_BYTES) else {
             shown.push("…".into());
             break;
         };

@@ -97,7 +97,10 @@ impl Listeners {
         }
         let socket = match self.handed_over_for(spec) {
             Some(socket) => socket.with_access(access),
-            None => ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?,
+            None => {
+                self.make_room(&spec.address)?;
+                ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?
+            }
         };
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
         self.hold(key, socket);
@@ -127,6 +130,11 @@ impl Listeners {
                 if handed.is_none() && self.is_out_of_bounds(&address) {
                     let message = format!("cannot listen on {}: {OUT_OF_BOUNDS}", in_words(&address));
                     return refused("EACCES", message);
+                }
+                if handed.is_none()
+                    && let Err(error) = self.make_room(&address)
+                {
+                    return refused("EADDRINUSE", error.to_string());
                 }
                 match handed.map_or_else(|| ListeningSocket::bind(&address, backlog), Ok) {
                     Ok(socket) => {

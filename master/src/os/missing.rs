@@ -67,6 +67,12 @@ impl Missing {
         is_inherited
     }
 
+    /// What workers that live hold, as far as the dead master knew.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Key> {
+        let is_held = |key: &&Key| self.dead.registry.holders(key).any(|worker| self.dead.living.contains(&worker));
+        self.by_key.keys().chain(self.dead.registry.iter().map(|(key, _)| key).filter(is_held))
+    }
+
     pub(super) fn contains(&self, key: &str) -> bool {
         self.by_key.contains_key(key)
     }

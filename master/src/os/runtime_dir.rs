@@ -88,17 +88,29 @@ pub fn socket_of(name: &str) -> PathBuf {
     path().join(format!("{name}.sock"))
 }
 
-/// The masters of this user that run, by name.
+/// Where systemd makes the directories of services with `RuntimeDirectory=dutch-master/NAME`, as the units of this project have it.
+const SERVICES: &str = "/run/dutch-master";
+
+/// The masters that run and that this user may talk to, by name: those of the runtime directory, and those of services, each of which has a directory of its own.
 ///
 /// # Errors
 /// When the runtime directory cannot be read. That it does not exist is no error: then none runs.
 pub fn running() -> io::Result<Vec<Running>> {
-    let entries = match path().read_dir() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+    // A service that asks from within means itself.
+    if std::env::var_os("RUNTIME_DIRECTORY").is_some() { running_in(&path(), &[]) } else { running_in(&path(), &[&path(), Path::new(SERVICES)]) }
+}
+
+/// Those of `own`, and those of the directories within each of `services`.
+fn running_in(own: &Path, services: &[&Path]) -> io::Result<Vec<Running>> {
+    let entries = match own.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries?),
     };
-    let mut running: Vec<_> = entries.filter_map(|entry| living(&entry.ok()?.path())).collect();
-    running.sort_by(|a, b| a.name.cmp(&b.name));
+    // What cannot be read there belongs to others.
+    let of_services = services.iter().flat_map(|place| place.read_dir()).flatten().filter_map(|entry| entry.ok()?.path().read_dir().ok()).flatten();
+    let mut running: Vec<_> = entries.into_iter().flatten().chain(of_services).filter_map(|entry| living(&entry.ok()?.path())).collect();
+    running.sort_by(|a, b| (&a.name, &a.socket).cmp(&(&b.name, &b.socket)));
+    running.dedup();
     Ok(running)
 }
 
@@ -178,6 +190,7 @@ fn check(path: &Path, metadata: &Metadata, us: u32, forbidden: Forbidden) -> Res
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -193,6 +206,28 @@ mod tests {
         assert_eq!(chosen(&[("TMPDIR", "/t")], 7), Path::new("/t/dutch-master-7"));
         assert_eq!(chosen(&[], 7), Path::new("/tmp/dutch-master-7"));
         assert_eq!(chosen(&[("XDG_RUNTIME_DIR", ""), ("RUNTIME_DIRECTORY", "")], 7), Path::new("/tmp/dutch-master-7"));
+    }
+
+    #[test]
+    fn masters_are_found_in_the_own_directory_and_in_those_of_services() {
+        let folder = std::env::temp_dir().join(format!("dm-found-{}", std::process::id()));
+        let (own, services) = (folder.join("own"), folder.join("run"));
+        let start = |place: PathBuf, name: &str| {
+            std::fs::create_dir_all(&place).unwrap();
+            let socket = place.join(format!("{name}.sock"));
+            (UnixListener::bind(&socket).unwrap(), Lock::take(&place.join(format!("{name}.lock")), &socket).unwrap())
+        };
+        let names = |own: &Path, services: &[&Path]| running_in(own, services).unwrap().into_iter().map(|master| master.name).collect::<Vec<_>>();
+        assert_eq!(names(&own, &[&own, &services]), Vec::<String>::new());
+        let _shop = start(services.join("shop"), "shop");
+        assert_eq!(names(&own, &[&own, &services]), ["shop"], "there need not be a directory of one's own");
+        let (_mine, _blog) = (start(own.clone(), "mine"), start(services.join("blog"), "blog"));
+        let dead = start(services.join("dead"), "dead");
+        drop(dead.0);
+        assert_eq!(names(&own, &[&own, &services]), ["blog", "mine", "shop"]);
+        // For root both are the same place.
+        assert_eq!(names(&services, &[&services, &services]), ["blog", "shop"]);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -179,8 +179,8 @@ fn a_wrong_number_of_descriptors_breaks_the_protocol() {
     let two = World::open().feed_with(&handing_over(1, 1), vec![fd(), fd()]);
     let announced = World::open().feed_with(&handing_over(1, 2), vec![fd(), fd()]);
     let mut world = World::open();
-    let truncated = world.session.received(world.now, &handing_over(1, 1), vec![fd()], true);
-    for result in [none, two, announced, truncated] {
+    let excess = world.session.received(world.now, &handing_over(1, 1), vec![fd()], true);
+    for result in [none, two, announced, excess] {
         assert_eq!(result.unwrap_err().code(), codes::BAD_DESCRIPTORS);
     }
 }

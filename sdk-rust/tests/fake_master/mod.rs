@@ -124,9 +124,14 @@ impl Peer {
         self.say(&FromMaster::Error(ErrorMessage { seq, code: code.into(), message: "no".into() }));
     }
 
+    /// The frame in front of a descriptor.
+    pub(crate) fn announce(&self, seq: u64) {
+        self.say(&FromMaster::Listener(Listener { seq, key: format!("key {seq}"), name: None, data: Some("data".into()), address: None, fds: 1 }));
+    }
+
     /// Answers a `listen` with `fd`.
     pub(crate) fn hand_over(&self, seq: u64, fd: impl AsFd) {
-        self.say(&FromMaster::Listener(Listener { seq, key: format!("key {seq}"), name: None, data: Some("data".into()), address: None, fds: 1 }));
+        self.announce(seq);
         send_fd(self.socket.as_fd(), fd.as_fd()).unwrap();
     }
 

@@ -126,7 +126,7 @@ impl<'a> Stage<'a> {
                 Ok(())
             }
             What::SendHex(hex) => {
-                let bytes = super::session::bytes(hex);
+                let bytes = dutch_master_protocol::hex::bytes(hex).unwrap_or_default();
                 self.peer(by)?.send(&bytes);
                 Ok(())
             }

@@ -83,12 +83,6 @@ pub(super) fn differences(expected: &Value, message: &Value) -> Option<String> {
     })
 }
 
-/// Bytes written as hex; spaces are free.
-pub(super) fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).filter_map(|pair| u8::try_from(pair.iter().fold(0, |sum, digit| sum * 16 + digit)).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -108,7 +102,6 @@ mod tests {
         let message = json!({ "event": "listener", "seq": 3, "address": { "port": 1, "kind": "tcp" } });
         assert_eq!(differences(&json!({ "event": "listener", "address": { "kind": "tcp" } }), &message), None);
         assert_eq!(differences(&json!({ "seq": 4 }), &message).as_deref(), Some("`seq` is 3"));
-        assert_eq!(bytes("00 ff\n1"), [0, 255, 1]);
         assert_eq!(filled_in(&json!({ "token": "$TOKEN", "seq": "$SEQ" }), "t", &json!(7)), json!({ "token": "t", "seq": 7 }));
     }
 }

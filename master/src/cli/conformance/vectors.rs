@@ -1,5 +1,6 @@
 //! Single messages as data (protocol/vectors/messages.json): those that a worker has to refuse.
 
+use dutch_master_protocol::hex;
 use serde::Deserialize;
 
 const FILE: &str = include_str!("../../../../protocol/vectors/messages.json");
@@ -17,8 +18,7 @@ pub(super) struct Vector {
 
 impl Vector {
     pub(super) fn bytes(&self) -> Vec<u8> {
-        let digits: Vec<_> = self.hex.bytes().filter_map(|digit| char::from(digit).to_digit(16)).collect();
-        digits.chunks(2).filter_map(|pair| u8::try_from(pair.iter().fold(0, |byte, digit| byte << 4 | digit)).ok()).collect()
+        hex::bytes(&self.hex).unwrap_or_default()
     }
 }
 

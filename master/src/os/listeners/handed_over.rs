@@ -1,10 +1,13 @@
 //! Listeners under a service manager: taken from what it handed over, and given to it to keep.
 
-use super::super::listening_socket::ListeningSocket;
-use super::super::systemd::{HandedSockets, Upheld};
-use super::{LISTENERS_MAX, Listeners, NAME_MAX, in_words};
-use crate::options::ListenSpec;
+use dutch_master_protocol::message::Address;
+use nix::errno::Errno;
 use tracing::warn;
+
+use super::super::listening_socket::ListeningSocket;
+use super::super::systemd::{HandedSockets, Upheld, kept_name};
+use super::{LISTENERS_MAX, ListenError, Listeners, NAME_MAX, in_words};
+use crate::options::ListenSpec;
 
 impl Listeners {
     /// What it handed over, and whether it is to be told what to keep.
@@ -23,6 +26,13 @@ impl Listeners {
         let socket = self.handed.take(&key, spec.name.as_deref(), &spec.address);
         spec.name.iter().for_each(|name| self.handed.reject(name, &spec.address));
         socket
+    }
+
+    /// Before this address is bound: what is kept from before must not be in its way.
+    pub(super) fn make_room(&mut self, address: &Address) -> Result<(), ListenError> {
+        let held: Vec<_> = self.missing.held().map(|key| kept_name(key)).collect();
+        let no_room = |remedy| ListenError { address: in_words(address), remedy, source: Errno::EADDRINUSE.into() };
+        self.handed.make_room(address, &held).map_err(no_room)
     }
 
     /// Everything that was configured has been told. Takes what living workers hold as well, so that nobody has to be asked for it, and what socket units lend without a word in the configuration.

@@ -1,14 +1,14 @@
 //! Sockets that the service manager handed over at the start: those of a socket unit, which are lent, and those that an earlier master had given it to keep.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use dutch_master_protocol::message::{Address, Kind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, shutdown, sockopt};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -141,6 +141,34 @@ impl HandedSockets {
         }
     }
 
+    /// Makes room for this address: closes every kept listener that it cannot be bound beside. The service manager, which has a copy, is told later; so it is shut down, which frees the address at once.
+    /// What workers that live hold, by name, stays.
+    ///
+    /// # Errors
+    /// Why there is no room.
+    pub(in super::super) fn make_room(&mut self, asked_for: &Address, held: &[String]) -> Result<(), String> {
+        for socket in self.sockets.extract_if(.., |socket| !socket.is_lent && overlap(&socket.address, asked_for)).collect::<Vec<_>>() {
+            let here = in_words(&socket.address);
+            let why = if held.contains(&socket.name) {
+                Some(format!("; workers that live serve {here}, which is in its way: go back to that address, or stop the service and its workers first"))
+            } else if shutdown(socket.fd.as_raw_fd(), Shutdown::Both).is_err() {
+                // Datagrams have nothing to shut down.
+                Some(format!("; the service manager keeps {here}, which is in its way: stop the service, so that it lets go, then start it"))
+            } else {
+                info!(listener = here, wanted = in_words(asked_for), "Kept listener closed: it is in the way of another");
+                None
+            };
+            match why {
+                None => self.outdated.push(socket.name),
+                Some(why) => {
+                    self.sockets.push(socket);
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Those of socket units that nothing was configured for, with their names, and addresses as they are.
     pub(in super::super) fn take_lent(&mut self) -> Vec<(Option<String>, ListeningSocket)> {
         let mut lent: Vec<_> = self.sockets.extract_if(.., |socket| socket.is_lent).collect();
@@ -203,6 +231,16 @@ impl Handed {
     }
 }
 
+/// Whether the system lets no two sockets have these addresses.
+fn overlap(one: &Address, other: &Address) -> bool {
+    let host = |address: &Address| address.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    let is_both_families = |address: &Address| host(address) == Ipv6Addr::UNSPECIFIED && !address.ipv6_only;
+    let is_same_port = one.kind == other.kind && one.port.is_some_and(|port| port != 0) && one.port == other.port;
+    let (a, b) = (host(one), host(other));
+    let is_same_host = a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified());
+    is_same_port && (is_same_host || is_both_families(one) || is_both_families(other))
+}
+
 /// What a listener is called while the service manager keeps it. A name there has no colons, and is not as long as a path may be.
 pub(in super::super) fn kept_name(key: &str) -> String {
     let readable: String = key.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(READABLE_MAX).collect();
@@ -234,94 +272,4 @@ fn address_of(fd: &OwnedFd) -> Result<Address, Unfit> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-    use std::os::unix::net::{UnixListener, UnixStream};
-
-    use super::*;
-
-    fn handed(name: &str, fd: impl Into<OwnedFd>) -> HandedSockets {
-        let fd = fd.into();
-        let address = address_of(&fd).unwrap();
-        HandedSockets { sockets: vec![Handed { is_lent: !name.starts_with(KEPT), name: name.into(), fd, address }], ..HandedSockets::default() }
-    }
-
-    #[test]
-    fn a_lent_socket_serves_whoever_wants_its_address_and_for_a_port_of_the_systems_choice_its_name() {
-        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let asked = |port| Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), port);
-        let (one, two) = (listener(), listener());
-        let (port, other) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
-        let mut sockets = handed("web", one);
-        assert!(sockets.take("k", None, &asked(other)).is_none());
-        assert!(sockets.take("k", None, &asked(0)).is_none());
-        assert!(sockets.take("k", None, &Address::tcp(None, port)).is_none());
-        assert_eq!(sockets.take("k", None, &asked(port)).unwrap().address(), &asked(port));
-        assert_eq!(handed("web", two).take("k", Some("web"), &asked(0)).unwrap().address(), &asked(other));
-    }
-
-    #[test]
-    fn every_address_is_every_address_of_both_families_unless_it_is_said_otherwise() {
-        let all = TcpListener::bind("[::]:0").unwrap();
-        let port = all.local_addr().unwrap().port();
-        let mut sockets = handed("unknown", all);
-        assert!(sockets.take("k", None, &Address { ipv6_only: true, ..Address::tcp(None, port) }).is_none());
-        assert!(sockets.take("k", None, &Address::tcp(None, port)).is_some());
-    }
-
-    #[test]
-    fn a_kept_socket_at_a_port_of_the_systems_choice_is_known_by_its_key() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let asked = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), 0);
-        let mut sockets = handed(&kept_name("tcp:127.0.0.1:0#0"), listener);
-        assert!(sockets.take("tcp:127.0.0.1:0#1", None, &asked).is_none());
-        assert!(sockets.take_lent().is_empty());
-        assert!(sockets.take("tcp:127.0.0.1:0#0", None, &asked).is_some());
-    }
-
-    #[test]
-    fn a_kept_socket_that_is_called_otherwise_now_is_known_by_its_address_and_its_old_name_is_outdated() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let asked = Address::tcp(Some(Ipv4Addr::LOCALHOST.into()), listener.local_addr().unwrap().port());
-        let mut sockets = handed(&kept_name("web"), listener);
-        assert!(sockets.take("site", Some("site"), &asked).is_some());
-        assert_eq!((sockets.take_outdated(), sockets.take_outdated()), (vec![kept_name("web")], Vec::new()));
-    }
-
-    #[test]
-    fn a_kept_socket_that_nobody_asks_for_is_given_up_after_two_restarts() {
-        let mut sockets = handed(&kept_name("web"), TcpListener::bind("127.0.0.1:0").unwrap());
-        assert_eq!(sockets.restart_completed(), [""; 0]);
-        assert_eq!(sockets.restart_completed(), [kept_name("web")]);
-    }
-
-    #[test]
-    fn what_is_configured_by_its_name_for_another_address_is_given_up() {
-        let mut sockets = handed("web", TcpListener::bind("127.0.0.1:0").unwrap());
-        sockets.reject("admin", &Address::tcp(None, 1));
-        assert_eq!(sockets.sockets.len(), 1);
-        sockets.reject("web", &Address::tcp(None, 1));
-        assert!(sockets.sockets.is_empty());
-    }
-
-    #[test]
-    fn names_are_fit_for_systemd_and_tell_keys_apart() {
-        let long = format!("unix:/{}", "é:".repeat(60));
-        for key in ["web", "tcp:*:8000", &long] {
-            let name = kept_name(key);
-            assert!(name.len() <= 255 && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "{name}");
-        }
-        assert_ne!(kept_name("tcp:*:80"), kept_name("tcp_*_80"));
-    }
-
-    #[test]
-    fn what_does_not_listen_is_unfit() {
-        let (connected, _peer) = UnixStream::pair().unwrap();
-        assert!(matches!(address_of(&connected.into()), Err(Unfit::Deaf)));
-        assert!(matches!(address_of(&std::fs::File::open("/dev/null").unwrap().into()), Err(Unfit::Refused(Errno::ENOTSOCK))));
-        let path = std::env::temp_dir().join(format!("dm-handed-{}.sock", std::process::id()));
-        let unix = UnixListener::bind(&path).unwrap();
-        assert_eq!(address_of(&unix.into()).unwrap(), Address::unix(path.to_str().unwrap()));
-        std::fs::remove_file(path).unwrap();
-    }
-}
+mod tests;

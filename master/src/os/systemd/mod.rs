@@ -12,7 +12,7 @@ use std::process;
 
 use tracing::warn;
 
-pub(super) use self::handed::{HandedSockets, Handover};
+pub(super) use self::handed::{HandedSockets, Handover, kept_name};
 use self::notify::Notifier;
 pub(super) use self::telling::{Handed as HandedTelling, Telling, Upheld};
 use super::orders::in_full;

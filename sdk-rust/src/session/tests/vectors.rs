@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use dutch_master_protocol::hex;
 use dutch_master_protocol::message::{AppMessage, Drained, Listening, RequestRestart};
 use serde_json::{Value, json};
 
@@ -23,13 +24,15 @@ struct Played {
     /// The read that is being put together.
     read: Vec<u8>,
     fds: Vec<OwnedFd>,
+    /// One byte of it came with several of them.
+    excess: bool,
     is_over: bool,
 }
 
 impl Played {
     fn new(session: &Value, cut: usize) -> Played {
         let features: Vec<_> = session["features"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        Played { world: World::new(&features), seen: Seen::new(), cut, heard: 0, read: Vec::new(), fds: Vec::new(), is_over: false }
+        Played { world: World::new(&features), seen: Seen::new(), cut, heard: 0, read: Vec::new(), fds: Vec::new(), excess: false, is_over: false }
     }
 
     fn step(&mut self, step: &Value) {
@@ -42,10 +45,15 @@ impl Played {
         }
         match what.as_str() {
             "hear" => self.hear(&encode(how).unwrap()),
-            "hear_hex" => self.hear(&bytes(how.as_str().unwrap())),
+            "hear_hex" => self.hear(&hex::bytes(how.as_str().unwrap()).unwrap()),
             "hear_fd" => {
                 self.fds.push(fd());
                 self.hear(&[u8::try_from(how.as_u64().unwrap_or(0)).unwrap()]);
+            }
+            "hear_fds" => {
+                self.fds.extend((0..how.as_u64().unwrap()).map(|_| fd()));
+                self.excess = true;
+                self.hear(&[0]);
             }
             "hang_up" => self.world.end(),
             "pass_ms" => self.world.pass(Duration::from_millis(how.as_u64().unwrap())),
@@ -83,7 +91,7 @@ impl Played {
         if read.is_empty() || self.is_over {
             return;
         }
-        if let Err(violation) = self.world.feed_with(&read, fds) {
+        if let Err(violation) = self.world.session.received(self.world.now, &read, fds, std::mem::take(&mut self.excess)) {
             self.look();
             self.seen.push_back(json!({ "say": { "event": "error", "code": violation.code(), "message": violation.to_string() } }));
             self.world.session.ended(self.world.now, violation.into());
@@ -144,11 +152,6 @@ impl Played {
         let seen = self.seen.pop_front().unwrap_or_else(|| panic!("{what}: {expected}, but nothing was seen"));
         assert!(has(&seen[what], expected), "{what}: {expected}, not {seen}");
     }
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
 /// Whether a value has everything that is expected. The tests' own worker has no token.

@@ -119,8 +119,6 @@ fn bad(trial: &mut Trial<'_>, what: Bad) -> Verdict {
     }
     loop {
         match trial.hear()? {
-            // Whoever queues descriptors has adopted the first when it finds the second.
-            Heard::End if matches!(what, Bad::TwoDescriptors) => return Ok(()),
             Heard::End => return lets_go(trial, nth),
             Heard::Message(FromWorker::Error(_) | FromWorker::Leaving(_) | FromWorker::Disconnect(_)) => {}
             other => return differs("the end of the connection", said(&other)),
