@@ -11,7 +11,7 @@ use dutch_master_protocol::message::{ErrorMessage, Hello, Role, VERSION};
 use dutch_master_protocol::socket;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a master may take to answer what it can answer at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,8 +41,13 @@ pub enum ClientError {
     #[error("the master ended the connection")]
     Ended,
     /// It says nothing.
-    #[error("the master did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Silent,
+    #[error("the master{} did not answer within {} s{}", numbered(*pid), seconds(*waited), hint(*pid))]
+    Silent {
+        /// Its process, once there was a connection.
+        pid: Option<i32>,
+        /// How long it had.
+        waited: Duration,
+    },
     /// It refused.
     #[error("the master refused: {} ({})", .0.message, .0.code)]
     Refused(ErrorMessage),
@@ -54,40 +59,74 @@ pub enum ClientError {
     Unexpected,
 }
 
+fn numbered(pid: Option<i32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (pid {pid})"))
+}
+
+/// To the hundredth.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100.0).round() / 100.0
+}
+
+/// What may be the matter with a process that does not answer.
+fn hint(pid: Option<i32>) -> String {
+    let stat = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    match (pid, stat.as_deref().and_then(|stat| stat.rsplit(") ").next())) {
+        (Some(pid), Some(rest)) if rest.starts_with(['T', 't']) => format!(": it is stopped; `kill -CONT {pid}` lets it go on"),
+        _ => "; it is blocked, or the machine is overloaded".into(),
+    }
+}
+
 /// A connection whose master said welcome.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     decoder: FrameDecoder,
+    pid: Option<i32>,
 }
 
 impl Client {
     /// Connects and says hello.
     pub async fn connect(path: &Path) -> Result<Client, ClientError> {
-        let connecting = timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await.map_err(|_| ClientError::Silent)?;
+        Client::connect_within(path, ANSWER_TIMEOUT).await
+    }
+
+    /// The same for those who do not wait as long as a master may take.
+    pub async fn connect_within(path: &Path, patience: Duration) -> Result<Client, ClientError> {
+        let patience = patience.min(ANSWER_TIMEOUT);
+        let until = Instant::now() + patience;
+        let silent = |pid| ClientError::Silent { pid, waited: patience };
+        let connecting = timeout_at(until, UnixStream::connect(path)).await.map_err(|_| silent(None))?;
         let stream = connecting.map_err(|error| {
             let nobody_there = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
             if nobody_there { ClientError::NobodyThere(path.into()) } else { ClientError::Connect { path: path.into(), error } }
         })?;
-        let mut client = Client { stream, decoder: FrameDecoder::default() };
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let mut client = Client { stream, decoder: FrameDecoder::default(), pid };
         let sdk = Some(concat!("dutch-master/", env!("CARGO_PKG_VERSION")).into());
         let hello = Hello { protocol: VERSION, role: Role::Control, sdk, pid: Some(std::process::id()), ..Hello::default() };
-        let welcome = client.ask(&FromControl::Hello(hello)).await?;
+        let welcome = timeout_at(until, client.ask(&FromControl::Hello(hello))).await.map_err(|_| silent(pid))??;
         if matches!(welcome, ToControl::Welcome(_)) { Ok(client) } else { Err(ClientError::Unexpected) }
     }
 
     /// Sends a request and takes the first answer to it.
     pub async fn ask(&mut self, request: &FromControl) -> Result<ToControl, ClientError> {
+        let silent = self.silent();
         let answer = async {
             self.send(request).await?;
             self.next().await?.ok_or(ClientError::Ended)
         };
-        timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| ClientError::Silent)?
+        timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| silent)?
     }
 
     /// The next answer, which comes at once.
     pub async fn prompt_next(&mut self) -> Result<ToControl, ClientError> {
-        timeout(ANSWER_TIMEOUT, self.next()).await.map_err(|_| ClientError::Silent)??.ok_or(ClientError::Ended)
+        let silent = self.silent();
+        timeout(ANSWER_TIMEOUT, self.next()).await.map_err(|_| silent)??.ok_or(ClientError::Ended)
+    }
+
+    fn silent(&self) -> ClientError {
+        ClientError::Silent { pid: self.pid, waited: ANSWER_TIMEOUT }
     }
 
     /// The next answer, whenever it comes; `None`: the master ended the connection. Nothing is lost when the waiting is given up.

@@ -47,6 +47,15 @@ fn the_program_gets_its_listener_as_systemd_gives_it() {
 }
 
 #[test]
+fn listeners_without_a_name_are_given_in_their_order_and_called_unknown() {
+    let master = adapted("accept", &service("pass")).listener("127.0.0.1:0").option("--listen", "admin=127.0.0.1:0").option("--listen", "127.0.0.1:0").ready();
+    let first = master.status().listeners.iter().find(|listener| listener.key.ends_with("#0")).expect("the first one").address.clone();
+    let address = (first.host.expect("a host"), first.port.expect("a port")).into();
+    assert_eq!(get(address, "/"), "3 unknown:admin:unknown True []");
+    master.stop();
+}
+
+#[test]
 fn a_program_that_says_ready_is_running_when_it_says_so() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let gate = folder.path().join("gate");

@@ -73,7 +73,7 @@ Exit status: 0 done; 1 refused, and nothing has changed; 2 wrong usage; 3 no suc
 const RESTART_STATUS: &str = "\
 Ctrl-C ends the waiting; the restart goes on.
 
-Exit status: 0 done; 1 refused, given up, stopped or not done in time; 2 wrong usage; 3 no such master; 4 superseded by a newer restart.";
+Exit status: 0 done; 1 refused, given up, stopped or not done in time; 2 wrong usage; 3 no such master; 4 superseded by a newer restart; 5 the master does not answer.";
 
 /// Keeps N copies of a network service running and never drops a request while it replaces them.
 #[derive(Debug, Parser)]

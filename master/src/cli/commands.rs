@@ -71,7 +71,7 @@ async fn status_of_all(as_json: bool) -> Result<u8, Failure> {
             Err(ClientError::NobodyThere(_)) => {}
             Err(error) => {
                 note(&format!("{}: {error}", master.name));
-                code = exit::FAILED;
+                code = Failure::Client(error).code();
             }
         }
     }
@@ -110,7 +110,8 @@ pub(super) async fn reload(command: &args::Restart) -> Result<u8, Failure> {
 }
 
 async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8, Failure> {
-    let end = pending(&command.which).await?.outcome(request, Patience::from(&command.waiting)).await?;
+    let patience = Patience::from(&command.waiting);
+    let end = pending(&command.which, patience).await?.outcome(request, patience).await?;
     let (code, text) = match end {
         End::TakenUp(Accepted { generation, .. }) => (exit::DONE, format!("Restart to generation {} is under way.", number(generation))),
         End::Told(Accepted { generation, .. }, Done { outcome, by, message }) => match outcome {
@@ -132,7 +133,8 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
         SizeChange::To(size) => Scale { to: Some(size), by: None },
         SizeChange::By(by) => Scale { to: None, by: Some(by) },
     };
-    let end = pending(&command.which).await?.outcome(&FromControl::Scale(request), Patience::from(&command.waiting)).await?;
+    let patience = Patience::from(&command.waiting);
+    let end = pending(&command.which, patience).await?.outcome(&FromControl::Scale(request), patience).await?;
     let (code, text) = match end {
         End::TakenUp(Accepted { size, .. }) => (exit::DONE, format!("The size is {} now.", number(size))),
         End::Told(Accepted { size, .. }, Done { outcome, message, .. }) => match outcome {
@@ -148,7 +150,7 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
 
 /// `dutch-master stop`.
 pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
-    let mut pending = pending(&command.which).await?;
+    let mut pending = pending(&command.which, Patience::Endless).await?;
     let (why, message) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), Patience::Endless).await? {
         End::Unknown(why) => (why, None),
         End::Told(_, done) => (pending.gone().await?, done.message),
@@ -161,9 +163,8 @@ pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
     Ok(tell(code, &text))
 }
 
-pub(super) async fn pending(which: &args::Which) -> Result<Pending, Failure> {
-    let client = Client::connect(&find::socket(which)?).await?;
-    Pending::new(client).map_err(|error| Failure::Client(ClientError::Connection(error)))
+pub(super) async fn pending(which: &args::Which, patience: Patience) -> Result<Pending, Failure> {
+    Ok(Pending::connect(&find::socket(which)?, patience).await?)
 }
 
 /// Good news goes to standard output.

@@ -16,6 +16,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const NO_MASTER: u8 = 3;
 /// A newer restart took the place of this one.
 pub(super) const SUPERSEDED: u8 = 4;
+/// The master does not answer: it is stopped, or blocked.
+pub(super) const SILENT: u8 = 5;
 /// Ctrl-C, as shells have it.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -59,6 +61,7 @@ impl Failure {
             | Failure::SameName { .. }
             | Failure::Several(_)
             | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
+            Failure::Client(ClientError::Silent { .. }) => SILENT,
             Failure::Directory { .. } | Failure::NoTerminal | Failure::Terminal(_) | Failure::Client(_) => FAILED,
         }
     }

@@ -1,6 +1,7 @@
 //! Requests whose outcome is waited for: `restart`, `stop` and `scale`. Progress goes to standard error as it comes.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use dutch_master_protocol::control::{Accepted, Done, FromControl, Progress, ToControl};
@@ -16,8 +17,8 @@ use super::print::note;
 pub(super) enum Patience {
     /// Until the request was taken up.
     None,
-    /// At most so long.
-    Limited(Duration),
+    /// Until then.
+    Limited(Instant),
     /// Until it ends.
     Endless,
 }
@@ -26,7 +27,7 @@ impl From<&Waiting> for Patience {
     fn from(waiting: &Waiting) -> Patience {
         match waiting.timeout {
             _ if waiting.no_wait => Patience::None,
-            Some(limit) => Patience::Limited(limit),
+            Some(limit) => Instant::now().checked_add(limit).map_or(Patience::Endless, Patience::Limited),
             None => Patience::Endless,
         }
     }
@@ -62,17 +63,27 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Takes Ctrl-C from here on: it ends the waiting, and never what was asked for.
-    pub(super) fn new(client: Client) -> io::Result<Pending> {
+    fn new(client: Client) -> io::Result<Pending> {
         Ok(Pending { client, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// A connection on which nothing has been asked yet. Where there is a limit to the waiting, it is one to that for the master's first word as well.
+    pub(super) async fn connect(socket: &Path, patience: Patience) -> Result<Pending, ClientError> {
+        let limit = match patience {
+            Patience::Limited(until) => until.saturating_duration_since(Instant::now()),
+            Patience::None | Patience::Endless => Duration::MAX,
+        };
+        Ok(Pending::new(Client::connect_within(socket, limit).await?)?)
     }
 
     /// Asks, and waits for the outcome.
     pub(super) async fn outcome(&mut self, request: &FromControl, patience: Patience) -> Result<End, ClientError> {
         let deadline = match patience {
-            Patience::Limited(limit) => Some(Instant::now() + limit),
+            Patience::Limited(until) => Some(until),
             Patience::None | Patience::Endless => None,
         };
-        let mut answer = Some(self.client.ask(request).await?);
+        let Some(taken_up) = within(deadline, self.client.ask(request)).await else { return Ok(End::Unknown(Why::TimedOut)) };
+        let mut answer = Some(taken_up?);
         let mut accepted = Accepted::default();
         loop {
             match answer {

@@ -187,8 +187,10 @@ impl ControlAcceptor {
         self.acceptor.accept()
     }
 
-    pub(super) fn file(&self) -> &SocketFile {
-        &self.socket.file
+    /// The files by which it is found and its name is kept, and whether each is still there: the socket's first.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, bool)> {
+        let ControlSocket { file, locks, .. } = &self.socket;
+        [(file.path(), file.is_in_place())].into_iter().chain(locks.iter().map(|lock| (lock.path(), lock.is_in_place())))
     }
 
     pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
@@ -203,14 +205,16 @@ impl ControlAcceptor {
         }
     }
 
-    /// Makes the socket again at its path, where it was removed, and its lock.
+    /// Makes again what was removed: the socket at its path, and its locks.
     pub(super) fn restore(&mut self) -> Result<(), ControlSocketError> {
-        let ControlSocket { path, locks, access, .. } = &mut self.socket;
+        let ControlSocket { path, file, locks, access, .. } = &mut self.socket;
         runtime_dir::prepare(access.group.is_some())?;
         locks.iter_mut().try_for_each(|lock| lock.renew(path))?;
-        let (listener, file) = bind(path, *access)?;
-        self.acceptor = Acceptor::new(listener).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
-        self.socket.file = file;
+        if !file.is_in_place() {
+            let (listener, bound) = bind(path, *access)?;
+            self.acceptor = Acceptor::new(listener).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
+            *file = bound;
+        }
         Ok(())
     }
 }

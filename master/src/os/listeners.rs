@@ -90,8 +90,9 @@ impl Listeners {
             return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
         }
         let access = FileAccess::of(&spec.access).map_err(|error| ListenError::of(&spec.address, io::Error::other(error)))?;
-        self.names.extend(spec.name.clone());
-        self.access.insert(self.registry.key_for_configured(spec.name.as_deref(), &spec.address), access);
+        let key = self.registry.key_for_configured(spec.name.as_deref(), &spec.address);
+        self.names.push(key.clone());
+        self.access.insert(key, access);
         if self.missing.inherit_configured(&mut self.registry, spec) {
             return Ok(());
         }
@@ -107,7 +108,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Names of the configured listeners, in the order of the configuration.
+    /// What workers ask for the configured listeners by, in the order of the configuration: their names, and the keys of those without one.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }

@@ -97,10 +97,18 @@ impl Lock {
         Ok(Lock { file: Lock::open(path)?, path: path.into() })
     }
 
-    /// Takes it again if its file was removed: then nobody else would find it taken.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its file is still there, and no other has taken its place: else nobody finds it taken.
+    pub(super) fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path).unwrap_or(false)
+    }
+
+    /// Takes it again if its file was removed.
     pub(super) fn renew(&mut self, socket: &Path) -> Result<(), LockError> {
-        let failed = |source| LockError::Io { path: self.path.clone(), source };
-        if is_at(&self.file, &self.path).map_err(failed)? {
+        if self.is_in_place() {
             return Ok(());
         }
         self.file = Lock::open(&self.path)?;
@@ -154,7 +162,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Another's is left alone.
-        if is_at(&self.file, &self.path).unwrap_or(false) {
+        if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

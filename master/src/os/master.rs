@@ -1,6 +1,7 @@
 //! A master from its options to its exit code: what can fail visibly is done before the first worker is spawned.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ use super::upgrade::{Invocation, Upgrades};
 use super::upkeep::ControlUpkeep;
 use super::workers::Workers;
 use crate::core::Pool;
-use crate::options::Options;
+use crate::options::{MetricsTo, Options};
 
 /// A master that has everything that it needs, and has not started a worker yet. Dropping it gives everything back.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ impl Master {
         listeners.take_handed_over();
         account.iter().for_each(|account| warn_of_open_folders(&options, account));
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
+        options.metrics.iter().for_each(warn_of_unread_metrics);
         let pid_file = match &options.pid_file {
             Some(path) => Some(PidFile::write(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?),
             None => None,
@@ -275,6 +277,15 @@ fn warn_of_open_folders(options: &Options, account: &Account) {
     let folders = options.listen.iter().filter_map(|spec| Path::new(spec.address.path.as_ref()?).parent());
     for folder in folders.filter(|folder| account.is_another_user() && account.may(AccessFlags::W_OK, folder)) {
         warn!(directory = %folder.display(), "Workers can replace the socket of a listener: their user may write to its directory");
+    }
+}
+
+/// Other collectors may read what they like, so it is no error.
+fn warn_of_unread_metrics(to: &MetricsTo) {
+    if let MetricsTo::File(path) = to
+        && path.extension() != Some(OsStr::new("prom"))
+    {
+        warn!(path = %path.display(), "node_exporter does not read the file for metrics: it reads files that end in .prom");
     }
 }
 

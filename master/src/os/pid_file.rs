@@ -1,7 +1,14 @@
 //! The file that tells other programs the master's pid.
 
-use std::io;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use super::runtime_dir;
+
+/// More than any process id has digits.
+const CONTENT_MAX: u64 = 32;
 
 /// Such a file. Dropping it removes it, unless another pid has been written into it since.
 #[derive(Debug)]
@@ -16,24 +23,51 @@ impl PidFile {
         Ok(PidFile { path: std::path::absolute(path)?, content: format!("{}\n", std::process::id()) })
     }
 
-    /// Writes it whole, by rename: nobody reads half a number.
+    /// Writes it whole, by rename: nobody reads half a number. What is no pid file, or another master's, is left alone.
     pub(super) fn write(path: &Path) -> io::Result<PidFile> {
+        may_be_replaced(path)?;
         let content = format!("{}\n", std::process::id());
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
-        let written = std::fs::write(&new, &content).and_then(|()| std::fs::rename(&new, path));
+        let written = fs::write(&new, &content).and_then(|()| fs::rename(&new, path));
         // Neither a full disk nor a directory of that name leaves anything behind.
-        written.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+        written.inspect_err(|_| drop(fs::remove_file(&new)))?;
         Ok(PidFile { path: std::path::absolute(path)?, content })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if std::fs::read_to_string(&self.path).is_ok_and(|content| content == self.content) {
-            let _ = std::fs::remove_file(&self.path);
+        if fs::read_to_string(&self.path).is_ok_and(|content| content == self.content) {
+            let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn may_be_replaced(path: &Path) -> io::Result<()> {
+    let is_file = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Err(io::Error::from_raw_os_error(nix::libc::EISDIR)),
+        Ok(metadata) => metadata.is_file(),
+        // Nothing is there; or it cannot be looked at, and then it cannot be replaced either.
+        Err(_) => return Ok(()),
+    };
+    let mut content = String::new();
+    let read = is_file && File::open(path)?.take(CONTENT_MAX).read_to_string(&mut content).is_ok();
+    let (text, is_own) = (content.trim(), |pid| pid == std::process::id());
+    match text.parse() {
+        Ok(pid) if !is_own(pid) && is_master(pid) => {
+            Err(io::Error::other(format!("a running master (pid {pid}) has it; stop that one, or name another file by --pid-file")))
+        }
+        Ok(_) => Ok(()),
+        Err(_) if read && text.is_empty() => Ok(()),
+        Err(_) => Err(io::Error::other("what is there is no pid file, for it holds no number; move it away, or name another file by --pid-file")),
+    }
+}
+
+/// Whether a process lives and is a master. A pid file that was left behind may name any other process by now.
+fn is_master(pid: u32) -> bool {
+    let is_ours = || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.file_name() == Some(OsStr::new("dutch-master")));
+    is_ours() || runtime_dir::running().is_ok_and(|running| running.iter().any(|master| master.pid == pid))
 }
 
 #[cfg(test)]
@@ -44,11 +78,29 @@ mod tests {
     fn it_is_removed_at_the_end_only_while_it_is_ours() {
         let path = std::env::temp_dir().join(format!("dm-pid-{}", std::process::id()));
         let file = PidFile::write(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-        std::fs::write(&path, "1\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists());
         drop(PidFile::write(&path).unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_what_is_a_pid_file_is_overwritten() {
+        let path = std::env::temp_dir().join(format!("dm-pid-other-{}", std::process::id()));
+        // A process that lives and is no master, one that cannot live, our own, and a file that was made beforehand.
+        for content in ["1\n", "4194305", &format!("{}\n", std::process::id()), ""] {
+            fs::write(&path, content).unwrap();
+            drop(PidFile::write(&path).unwrap());
+        }
+        for content in ["worker = \"app.js\"\n", "12 13\n", "-1\n", "\u{0}"] {
+            fs::write(&path, content).unwrap();
+            let refused = PidFile::write(&path).unwrap_err().to_string();
+            assert!(refused.contains("no pid file") && refused.contains("--pid-file"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(PidFile::write(Path::new("/dev/null")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the sockets that others can break as they should be: listeners, which every worker shares, and the control socket, whose file anybody may remove.
+//! Keeps the sockets that others can break as they should be: listeners, which every worker shares, and the control socket with the lock on its name, whose files anybody may remove.
 
 use dutch_master_protocol::message::Kind;
 use tracing::debug;
@@ -140,10 +140,15 @@ impl EventLoop {
     }
 
     fn check_control_socket(&mut self) {
-        if self.acceptor.file().is_in_place() {
+        let gone = self.acceptor.files().enumerate().find(|(_, (_, is_there))| !is_there);
+        let Some((at, path)) = gone.map(|(at, (path, _))| (at, path.display().to_string())) else {
             self.control_upkeep.told = false;
             return;
-        }
+        };
+        let (made_again, hopeless) = match at {
+            0 => ("Control socket was removed, made again", "Control socket was removed and cannot be made again"),
+            _ => ("Lock file was removed, made again", "Lock file was removed and cannot be made again"),
+        };
         self.control_upkeep.restore_at = None;
         if !self.control_upkeep.repairs.take(clock::now(), 1) {
             self.control_upkeep.restore_at = Some(self.control_upkeep.repairs.available_at(1)).filter(|_| !self.control_upkeep.told);
@@ -151,16 +156,17 @@ impl EventLoop {
         }
         // Whoever waits at the old one is let in first.
         self.accept_waiting();
-        let path = self.control_path.display().to_string();
         match self.acceptor.restore() {
             Ok(()) => {
-                self.listeners.watch().into_iter().for_each(|watch| watch.add_file(self.acceptor.file()));
-                self.say_broken("Control socket was removed, made again", path);
+                self.listeners.watch().into_iter().for_each(|watch| self.acceptor.files().for_each(|(path, _)| watch.add_file(path)));
+                // What stood beside it may be gone, too.
+                self.is_unwritten = true;
+                self.say_broken(made_again, path);
             }
             Err(_) if self.control_upkeep.told => {}
             Err(error) => {
                 self.control_upkeep.told = true;
-                self.say_broken("Control socket was removed and cannot be made again", in_full(error));
+                self.say_broken(hopeless, in_full(error));
             }
         }
     }
@@ -174,7 +180,7 @@ impl EventLoop {
     pub(super) fn begin_watch(&mut self) {
         match Watch::new() {
             Ok(watch) => {
-                watch.add_file(self.acceptor.file());
+                self.acceptor.files().for_each(|(path, _)| watch.add_file(path));
                 self.listeners.watch_by(watch);
             }
             Err(error) => debug!(reason = %error, "Sockets are not watched"),

@@ -15,7 +15,6 @@ use tracing::debug;
 
 use super::listening_socket::ListeningSocket;
 use super::readiness::{clear_if_empty, register};
-use super::socket_file::SocketFile;
 
 /// Ready when something may have happened to one of the sockets or files; which one is for the receiver to find out.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl Watch {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => debug!(reason = %errno, "A listener is not watched"),
         }
-        socket.file().into_iter().for_each(|file| self.add_file(file));
+        socket.file().into_iter().for_each(|file| self.add_file(file.path()));
     }
 
     /// Watches a listener no longer. To be called before it is given up: a copy that a worker holds would keep it watched.
@@ -53,9 +52,9 @@ impl Watch {
         let _ = self.epoll.delete(socket.fd());
     }
 
-    /// Watches the file of a socket.
-    pub(super) fn add_file(&self, file: &SocketFile) {
-        self.files.iter().for_each(|files| add_to(files, file.path()));
+    /// Watches the file at this path: whether it is removed, or another takes its place.
+    pub(super) fn add_file(&self, path: &Path) {
+        self.files.iter().for_each(|files| add_to(files, path));
     }
 
     /// Ready when something may have happened.
@@ -77,6 +76,6 @@ impl Watch {
 fn add_to(files: &Inotify, path: &Path) {
     let flags = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DONT_FOLLOW;
     if let Err(errno) = files.add_watch(path, flags) {
-        debug!(reason = %errno, path = %path.display(), "A socket's file is not watched");
+        debug!(reason = %errno, path = %path.display(), "A file is not watched");
     }
 }

@@ -266,7 +266,33 @@ fn a_master_that_says_nothing_is_not_waited_for_without_end() {
     let master = FakeMaster::without_welcome(&folder, move |_peer| has_ended.recv().unwrap());
     let said = run(program(&folder, &["restart", "--socket", master.socket.to_str().unwrap()]));
     ended.send(()).unwrap();
-    assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("did not answer within 5 s"), "{said:?}");
+    assert_eq!(said.code, Some(5));
+    assert!(said.stderr.contains("did not answer within 5 s; it is blocked"), "{said:?}");
     master.check();
+}
+
+#[test]
+fn a_master_that_is_stopped_is_told_from_one_that_takes_long() {
+    let folder = Folder::new("stopped");
+    let mut master = Running::start(program(&folder, &["start", "-n", "1", "--name", "web", "sleep", "1000"]));
+    master.wait_for("Creating new worker");
+    master.signal(Signal::SIGSTOP);
+    let line = |within: &str| {
+        let pid = master.pid();
+        format!("the master (pid {pid}) did not answer within {within} s: it is stopped; `kill -CONT {pid}` lets it go on")
+    };
+    for args in [["restart"].as_slice(), &["reload"], &["scale", "3"]] {
+        let said = run(program(&folder, &[args, &["--timeout", "20ms"]].concat()));
+        assert_eq!(said.code, Some(5), "{said:?}");
+        assert!(said.stderr.contains(&line("0.02")), "{said:?}");
+    }
+    let waiting = [["status"].as_slice(), &["stop"], &["status", "--all"]].map(|args| Running::start(program(&folder, args)));
+    for said in waiting.map(Running::end) {
+        assert_eq!(said.code, Some(5), "{said:?}");
+        assert!(said.stderr.contains(&line("5")), "{said:?}");
+    }
+    master.signal(Signal::SIGCONT);
+    let said = run(program(&folder, &["status"]));
+    assert!(said.stdout.contains("0 of 1 workers"), "none of it was asked for: {said:?}");
+    master.signal(Signal::SIGTERM);
 }

@@ -38,11 +38,11 @@ fn script(folder: &Folder, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A directory that the user of `unprivileged` may not write to.
-fn private(folder: &Folder) -> PathBuf {
+/// A directory of nobody else's; with mode 500 the user of `unprivileged` may not write to it.
+fn private(folder: &Folder, mode: u32) -> PathBuf {
     let path = folder.path().join("private");
     fs::create_dir(&path).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     path
 }
 
@@ -88,7 +88,7 @@ fn a_path_that_is_too_long_for_a_socket_says_what_to_shorten() {
 #[test]
 fn without_permission_the_line_says_what_is_forbidden() {
     let folder = Folder::new("forbidden");
-    let private = private(&folder);
+    let private = private(&folder, 0o500);
     let inside = |name: &str| private.join(name).display().to_string();
     let as_nobody = |args: &[&str]| unprivileged(&folder, start(&folder, args));
     assert_refused(as_nobody(&["-l", &format!("unix:{}", inside("a.sock")), "sleep", "9"]), &["a.sock", "a user who may write there"]);
@@ -223,6 +223,33 @@ fn a_pid_file_that_cannot_be_written_leaves_nothing() {
 }
 
 #[test]
+fn a_pid_file_that_is_another_masters_or_none_at_all_is_left_alone() {
+    let folder = Folder::new("pid-other");
+    let file = folder.path().join("m.pid");
+    fs::write(&file, "# a letter\n").unwrap();
+    let again = ["--name", "b", "--pid-file", "m.pid", "sleep", "9"];
+    assert_refused(start(&folder, &again), &["m.pid: what is there is no pid file", "move it away, or name another file"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# a letter\n");
+    fs::remove_file(&file).unwrap();
+    let mut first = Running::start(start(&folder, &["--name", "a", "-n", "1", "--pid-file", "m.pid", "sleep", "1000"]));
+    first.wait_for("Creating new worker");
+    let holder = format!("a running master (pid {}) has it; stop that one", first.pid());
+    // Wherever it has its runtime directory.
+    let mut elsewhere = start(&folder, &again);
+    elsewhere.env("XDG_RUNTIME_DIR", private(&folder, 0o700));
+    assert_refused(elsewhere, &[&holder]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", first.pid()));
+}
+
+#[test]
+fn a_file_that_holds_no_metrics_is_not_overwritten_by_them() {
+    let folder = Folder::new("metrics-other");
+    fs::write(folder.path().join("app.toml"), "worker = \"sleep\"\n").unwrap();
+    assert_refused(start(&folder, &["--metrics", "file:app.toml", "sleep", "9"]), &["app.toml", "no page of metrics; move it away"]);
+    assert_eq!(fs::read_to_string(folder.path().join("app.toml")).unwrap(), "worker = \"sleep\"\n");
+}
+
+#[test]
 fn a_log_file_that_cannot_be_opened_is_told_on_standard_error_and_by_check() {
     let folder = Folder::new("log-file");
     fs::create_dir(folder.path().join("d")).unwrap();
@@ -243,6 +270,13 @@ fn one_signal_cannot_both_restart_and_open_the_log_file_again() {
     let said = run(start(&folder, &both));
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("choose another --restart-signal"), "{said:?}");
+}
+
+#[test]
+fn an_adapted_program_cannot_be_ready_before_it_is_started() {
+    let folder = Folder::new("adapt-hello");
+    assert_refused(start(&folder, &["--adapt", "--ready-on", "hello", "sleep", "9"]), &["before its program has started", "--adapt=WHEN"]);
+    assert_refused(program(&folder, &["check", "--adapt", "--ready-on", "hello", "sleep", "9"]), &["leave it out"]);
 }
 
 #[test]
@@ -277,7 +311,7 @@ fn what_the_workers_user_cannot_reach_is_seen_before_a_worker_is_started() {
     let folder = Folder::new("reach");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
     let user = ["--user", "54321", "--group", "54321"];
-    let closed = private(&folder);
+    let closed = private(&folder, 0o500);
     assert_refused(start(&folder, &[&user[..], &["--dir", closed.to_str().unwrap(), "sleep", "9"]].concat()), &["54321", "may not enter", "private"]);
     let worker = script(&folder, "worker", "#!/bin/sh\nsleep 9\n");
     fs::set_permissions(&worker, Permissions::from_mode(0o700)).unwrap();

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use dutch_master_protocol::control::{FromControl, Status, ToControl};
 use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, Listen, Listening};
 
-use crate::harness::{Folder, Master};
+use crate::harness::{Folder, Master, eventually, start_command};
 use crate::peer::Peer;
 
 const SHUT_DOWN: &str = "Listener was shut down, listening again";
@@ -149,4 +149,35 @@ fn a_control_socket_that_was_removed_is_made_again_with_all_that_belongs_to_it()
     drop(_successor);
     assert!(master.wait().code().is_some());
     assert!(!socket.exists(), "it is removed in the end");
+}
+
+#[test]
+fn a_lock_file_that_was_removed_or_moved_is_put_back_so_that_no_second_master_starts() {
+    let folder = Folder::new();
+    let socket = folder.path().join("c.sock");
+    let mut master = Master::start(&folder, &["-n", "1", "--socket", socket.to_str().unwrap()]);
+    master.next("Worker spawned");
+    let (named, beside) = (folder.path().join("dutch-master/m.lock"), folder.path().join("c.sock.lock"));
+    let told = "Lock file was removed, made again";
+    for lock in [&named, &beside] {
+        fs::remove_file(lock).unwrap();
+        assert_eq!(master.next(told)["reason"], lock.to_str().unwrap());
+        fs::rename(lock, lock.with_extension("elsewhere")).unwrap();
+        master.next(told);
+        assert!(fs::read_to_string(lock).unwrap().starts_with(&format!("{}\n", master.pid())));
+    }
+    let second = start_command(&folder, "m", &["sleep", "9"]).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&format!("a master (pid {}) already serves", master.pid())), "{said}");
+}
+
+#[test]
+fn a_master_whose_whole_runtime_directory_was_removed_is_still_survived_by_its_workers() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let _worker = Peer::of_next_serving_worker(&mut master);
+    let runtime = folder.path().join("dutch-master");
+    fs::remove_dir_all(&runtime).unwrap();
+    master.next("Control socket was removed, made again");
+    eventually("what the next master needs is written again", || runtime.join("m.state").exists());
 }

@@ -45,6 +45,21 @@ fn a_worker_gets_a_listener_that_outlives_it() {
 }
 
 #[test]
+fn a_configured_listener_without_a_name_is_asked_for_by_its_key() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "127.0.0.1:0", "-l", "admin=127.0.0.1:0", "-l", "unix:a.sock"]);
+    let (mut worker, welcome) = Peer::of_next_worker(&mut master);
+    let unix = format!("unix:{}", folder.path().join("a.sock").display());
+    assert_eq!(welcome.names, ["tcp:127.0.0.1:0#0", "admin", &unix], "in the order of the configuration");
+    for (seq, name) in (1..).zip(&welcome.names) {
+        worker.say(&FromWorker::Listen(Listen { seq, name: Some(name.clone()), ..Listen::default() }));
+        let Some(FromMaster::Listener(listener)) = worker.hear() else { panic!("no listener") };
+        assert_eq!((&listener.key, listener.name.is_some()), (name, name == "admin"));
+        drop(worker.take_fd());
+    }
+}
+
+#[test]
 fn a_worker_that_calls_listen_again_leaves_the_queue_as_long_as_it_was() {
     let folder = Folder::new();
     let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0"]);

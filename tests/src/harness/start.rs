@@ -108,6 +108,13 @@ impl Start {
         self
     }
 
+    /// This configured listener instead.
+    #[must_use]
+    pub fn listener(mut self, listener: &str) -> Start {
+        self.listen = Some(listener.into());
+        self
+    }
+
     /// No configured listener: the workers ask for what they want.
     #[must_use]
     pub fn without_listener(mut self) -> Start {

@@ -40,7 +40,7 @@ pub(super) async fn listeners(link: &mut Link, names: &[String]) -> Result<Optio
         loop {
             match link.hear().await? {
                 (FromMaster::Listener(listener), Some(fd)) if listener.seq == seq => {
-                    listeners.push((Given { name: name.clone(), fd }, (listener.key, listener.address)));
+                    listeners.push((Given { name: listener.name, fd }, (listener.key, listener.address)));
                     break;
                 }
                 (FromMaster::Listener(listener), _) => link.say(&FromWorker::Close(Close { key: listener.key })).await,

@@ -25,10 +25,13 @@ const FIRST: RawFd = 3;
 /// What shells return for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
 
-/// What a program gets: a listener and its name.
+/// What systemd calls a descriptor that has no name.
+const NO_NAME: &str = "unknown";
+
+/// What a program gets: a listener, and its name if it has one.
 #[derive(Debug)]
 pub(super) struct Given {
-    pub(super) name: String,
+    pub(super) name: Option<String>,
     pub(super) fd: OwnedFd,
 }
 
@@ -97,7 +100,7 @@ fn become_program(words: &[String], given: &[Given], notify: &Path) -> io::Error
     if let Err(error) = place(given) {
         return error;
     }
-    let names: Vec<&str> = given.iter().map(|given| given.name.as_str()).collect();
+    let names: Vec<&str> = given.iter().map(|given| given.name.as_deref().unwrap_or(NO_NAME)).collect();
     let mut command = Command::new(program);
     env::ALL.iter().for_each(|name| {
         command.env_remove(name);
@@ -124,7 +127,8 @@ fn place(given: &[Given]) -> io::Result<()> {
 
 /// `{fd}` is the first listener's descriptor, `{fd:NAME}` that of a name.
 fn filled_in(word: &str, given: &[Given]) -> String {
-    let named = (FIRST..).zip(given).fold(word.to_owned(), |word, (fd, given)| word.replace(&format!("{{fd:{}}}", given.name), &fd.to_string()));
+    let named = (FIRST..).zip(given).filter_map(|(fd, given)| Some((fd, given.name.as_ref()?)));
+    let named = named.fold(word.to_owned(), |word, (fd, name)| word.replace(&format!("{{fd:{name}}}"), &fd.to_string()));
     named.replace("{fd}", &FIRST.to_string())
 }
 
@@ -134,8 +138,14 @@ mod tests {
 
     #[test]
     fn descriptors_are_filled_into_arguments() {
-        let given = ["web", "admin"].map(|name| Given { name: name.into(), fd: std::fs::File::open("/dev/null").unwrap().into() });
-        for (word, expected) in [("{fd}", "3"), ("--bind=fd://{fd:admin}", "--bind=fd://4"), ("{fd:web}{fd:none}", "3{fd:none}"), ("plain", "plain")] {
+        let given = [Some("web"), None, Some("admin")].map(|name| Given { name: name.map(String::from), fd: std::fs::File::open("/dev/null").unwrap().into() });
+        for (word, expected) in [
+            ("{fd}", "3"),
+            ("--bind=fd://{fd:admin}", "--bind=fd://5"),
+            ("{fd:web}{fd:none}", "3{fd:none}"),
+            ("plain", "plain"),
+            ("{fd:unknown}", "{fd:unknown}"),
+        ] {
             assert_eq!(filled_in(word, &given), expected);
         }
     }

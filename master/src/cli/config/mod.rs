@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use dutch_master::options::ReadyOn;
 use dutch_master::{Options, Reread};
 
 use self::file::FileError;
@@ -54,6 +55,11 @@ pub(super) enum ConfigError {
     /// One signal for two things.
     #[error("{REOPEN_SIGNAL} opens the log file again and cannot ask for a restart as well; choose another --restart-signal")]
     ReopenSignal,
+    /// `adapt` says `hello` before its program is started.
+    #[error(
+        "with --adapt a worker says `hello` before its program has started, so --ready-on hello would take every release for one that serves; leave it out, and say by --adapt=WHEN when the program serves"
+    )]
+    AdaptedOnHello,
 }
 
 impl ConfigError {
@@ -61,7 +67,7 @@ impl ConfigError {
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
             ConfigError::File(error) => error.lines(),
-            ConfigError::Usage(_) | ConfigError::NoWorker(_) | ConfigError::ReopenSignal => vec![self.to_string()],
+            ConfigError::Usage(_) | ConfigError::NoWorker(_) | ConfigError::ReopenSignal | ConfigError::AdaptedOnHello => vec![self.to_string()],
         }
     }
 }
@@ -102,6 +108,7 @@ impl Source {
         let log = both.log();
         match (both.options(), &self.file) {
             (Some(options), _) if log.file.is_some() && options.restart_signal == REOPEN_SIGNAL => Err(ConfigError::ReopenSignal),
+            (Some(options), _) if options.adapt.is_some() && options.ready_on == ReadyOn::Hello => Err(ConfigError::AdaptedOnHello),
             (Some(options), _) => Ok(Configuration { options, log, origins }),
             (None, Some(file)) => Err(ConfigError::NoWorker(file.clone())),
             (None, None) => Err(ConfigError::Usage(format!("no WORKER, and no {USUAL_FILE} in this directory; for more information, try '--help'"))),

@@ -52,8 +52,8 @@ impl Listeners {
                 warn!(socket = in_words(&address), reason = "there is such a listener, or there are too many", "Socket of the service manager cannot be used");
                 continue;
             }
-            self.registry.configured(name.clone(), &address, address.clone());
-            self.names.extend(name);
+            self.registry.configured(name, &address, address.clone());
+            self.names.push(key.clone());
             self.hold(key, socket);
         }
     }

@@ -1,10 +1,13 @@
 //! The page as a file, for a collector that reads files of this machine. Written by rename: nobody reads half a page.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// What every page of a master begins with.
+const BEGINNING: &[u8] = b"# HELP dutch_master_";
 
 /// Such a file. Dropping it removes it, unless it is another's by now: of a master that has ended nothing is to be told.
 #[derive(Debug)]
@@ -16,9 +19,7 @@ pub(in crate::os) struct PageFile {
 impl PageFile {
     /// Sees whether it can be written; what stands there is left until there is a page.
     pub(super) fn prepare(path: &Path) -> io::Result<PageFile> {
-        if path.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        may_be_replaced(path)?;
         let file = PageFile { path: path.into(), inode: None };
         fs::write(file.new_path(), "")?;
         fs::remove_file(file.new_path())?;
@@ -50,6 +51,22 @@ impl PageFile {
     }
 }
 
+/// Only a page of a master is, or an empty file.
+fn may_be_replaced(path: &Path) -> io::Result<()> {
+    let is_file = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Err(io::Error::from_raw_os_error(nix::libc::EISDIR)),
+        Ok(metadata) => metadata.is_file(),
+        // Nothing is there; or it cannot be looked at, and then it cannot be replaced either.
+        Err(_) => return Ok(()),
+    };
+    let mut beginning = Vec::new();
+    let read = is_file && File::open(path)?.take(BEGINNING.len() as u64).read_to_end(&mut beginning).is_ok();
+    if read && (beginning.is_empty() || beginning == BEGINNING) {
+        return Ok(());
+    }
+    Err(io::Error::other("what is there is no page of metrics; move it away, or name another file by --metrics"))
+}
+
 impl Drop for PageFile {
     fn drop(&mut self) {
         if self.inode.is_some() && fs::metadata(&self.path).ok().map(|metadata| metadata.ino()) == self.inode {
@@ -71,15 +88,30 @@ mod tests {
         let path = path("ours");
         let mut file = PageFile::prepare(&path).unwrap();
         assert!(!path.exists(), "nothing is told before there is something to tell");
-        file.write("a 1\n").unwrap();
-        file.write("a 2\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "a 2\n");
+        file.write("# HELP dutch_master_size 1\n").unwrap();
+        file.write("# HELP dutch_master_size 2\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# HELP dutch_master_size 2\n");
         let mut other = PageFile::prepare(&path).unwrap();
-        other.write("a 3\n").unwrap();
+        other.write("# HELP dutch_master_size 3\n").unwrap();
         drop(file);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "a 3\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# HELP dutch_master_size 3\n");
         drop(other);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_no_page_of_metrics_is_not_overwritten() {
+        let path = path("other");
+        fs::write(&path, "").unwrap();
+        assert!(PageFile::prepare(&path).is_ok(), "an empty file that was made beforehand");
+        for content in ["node_load1 0.5\n", "# HELP", "worker = \"app.js\"\n"] {
+            fs::write(&path, content).unwrap();
+            let refused = PageFile::prepare(&path).unwrap_err().to_string();
+            assert!(refused.contains("no page of metrics") && refused.contains("--metrics"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(PageFile::prepare(Path::new("/dev/null")).is_err());
     }
 
     #[test]
