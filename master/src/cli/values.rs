@@ -27,7 +27,7 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(300);
 const MEMORY_MIN: u64 = 1 << 20;
 
 /// Signals that may ask for a restart: those that neither the system nor another order of ours needs.
-const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
+pub(super) const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
 
 /// `30s`, `1m30s`, `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

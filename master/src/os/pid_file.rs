@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::check::may_make;
+
 /// Such a file. Dropping it removes it, unless another pid has been written into it since.
 #[derive(Debug)]
 pub(super) struct PidFile {
@@ -14,6 +16,11 @@ impl PidFile {
     /// The one that this process wrote, under another program.
     pub(super) fn written(path: &Path) -> io::Result<PidFile> {
         Ok(PidFile { path: std::path::absolute(path)?, content: format!("{}\n", std::process::id()) })
+    }
+
+    /// Whether it could be written.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        may_make(path)
     }
 
     /// Writes it whole, by rename: nobody reads half a number.

@@ -6,6 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
+use crate::os::check::may_make;
+
 /// Such a file. Dropping it removes it, unless it is another's by now: of a master that has ended nothing is to be told.
 #[derive(Debug)]
 pub(in crate::os) struct PageFile {
@@ -14,10 +18,15 @@ pub(in crate::os) struct PageFile {
 }
 
 impl PageFile {
+    /// Whether it could be written; nothing is made.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        may_make(path)
+    }
+
     /// Sees whether it can be written; what stands there is left until there is a page.
     pub(super) fn prepare(path: &Path) -> io::Result<PageFile> {
         if path.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+            return Err(Errno::EISDIR.into());
         }
         let file = PageFile { path: path.into(), inode: None };
         fs::write(file.new_path(), "")?;
