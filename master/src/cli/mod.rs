@@ -82,9 +82,11 @@ fn usage(error: &clap::Error) -> ! {
         let code = told(is_read(error.print()).map(|_| exit::DONE));
         std::process::exit(code.into());
     }
-    match forgotten::start(std::env::args_os().skip(1), error.kind()) {
-        Some(meant) => {
-            note(&format!("error: a command is missing; did you mean `dutch-master {meant}`?"));
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let meant = forgotten::start(&words, error.kind()).map(|meant| ("a command", meant));
+    match meant.or_else(|| forgotten::name(&words, error.kind()).map(|meant| ("--name", meant))) {
+        Some((what, meant)) => {
+            note(&format!("error: {what} is missing; did you mean `dutch-master {meant}`?"));
             std::process::exit(exit::USAGE.into())
         }
         None => error.exit(),

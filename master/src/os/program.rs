@@ -41,7 +41,7 @@ pub enum ProgramError {
         generation: crate::core::GenerationId,
     },
     /// There is no such file.
-    #[error("the worker {} is not in {}; correct its name, or name its directory by --dir", worker.display(), directory.display())]
+    #[error("the worker {} is not in {}; {}", worker.display(), directory.display(), several_words(worker).unwrap_or("correct its name, or name its directory by --dir"))]
     NoSuchFile {
         /// As given.
         worker: PathBuf,
@@ -49,7 +49,7 @@ pub enum ProgramError {
         directory: PathBuf,
     },
     /// It is neither in the directory nor in PATH.
-    #[error("the worker {} is neither in {} nor in PATH; correct its name, or give its path", worker.display(), directory.display())]
+    #[error("the worker {} is neither in {} nor in PATH; {}", worker.display(), directory.display(), several_words(worker).unwrap_or("correct its name, or give its path"))]
     NotFound {
         /// As given.
         worker: PathBuf,
@@ -149,6 +149,12 @@ impl Program {
         let args = runner.args.into_iter().chain([script.into_os_string()]).chain(args).collect();
         Ok(Program { path: runner.node, args, is_node: true })
     }
+}
+
+/// What may be wrong with a worker that is not there and has a space in its name.
+fn several_words(worker: &Path) -> Option<&'static str> {
+    let has_space = worker.as_os_str().as_bytes().contains(&b' ');
+    has_space.then_some("give its arguments apart from it: as words of their own, or as `args` in the file")
 }
 
 /// Whether `require` would look there: a file, with or without its ending, or a folder that is a module.

@@ -43,7 +43,8 @@ impl Line {
     fn detail(&self) -> Option<String> {
         let status = self.code.map(|code| format!("code {code}")).or_else(|| self.signal.clone());
         let count = self.workers.map(|workers| format!("{workers} worker{}", if workers == 1 { "" } else { "s" }));
-        self.reason.clone().or(status).or(count)
+        let superseded = self.generation.zip(self.by).map(|(generation, by)| format!("generation {generation} by {by}"));
+        self.reason.clone().or(status).or(count).or(superseded)
     }
 }
 

@@ -29,6 +29,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (vec!["status", "--name", "../a"], "make a name"),
         (vec!["app.js", "--port", "8000"], "did you mean `dutch-master start app.js --port 8000`?"),
         (vec!["-n", "4", "./serve"], "did you mean `dutch-master start -n 4 ./serve`?"),
+        (vec!["stop", "web"], "did you mean `dutch-master stop --name web`?"),
         (vec!["statsu"], "'status'"),
     ] {
         let said = run(program(&folder, &args));

@@ -194,6 +194,7 @@ impl Reader<'_> {
             "log_file" => settings.log_file = Some(path(value)?),
             "node_args" => settings.node_args = Some(list(key, value, keep)?),
             "node_sdk" => settings.node_sdk = Some(path(value)?),
+            heading if value.get_ref().is_table() => return Err(wrong(key_span, keys::unknown_table(heading))),
             unknown => return Err(wrong(key_span, keys::unknown(unknown))),
         }
         Ok(())
@@ -306,7 +307,12 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 fn wanted(key: &str, value: &Value<'_>) -> String {
-    format!("`{key}`: {} is wanted, not {}", keys::wanted(key), kind(value))
+    let hint = match (key, value.get_ref()) {
+        ("worker", DeValue::Array(_)) => "; its arguments go into `args`",
+        ("env", DeValue::Table(_)) => "; the table of variables is [worker_environment]",
+        _ => "",
+    };
+    format!("`{key}`: {} is wanted, not {}{hint}", keys::wanted(key), kind(value))
 }
 
 fn kind(value: &Value<'_>) -> &'static str {
