@@ -312,3 +312,14 @@ impl EventLoop {
 fn name_of(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_that_was_superseded_says_which_one_and_by_which() {
+        let line = Line { generation: Some(2), by: Some(3), ..Line::new(Level::INFO, "Restart superseded") };
+        assert_eq!(line.detail().as_deref(), Some("generation 2 by 3"));
+    }
+}
