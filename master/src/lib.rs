@@ -24,6 +24,7 @@ mod os;
 mod told;
 
 pub use options::Options;
+pub use os::Outlook;
 pub use os::{
     Answer, Callbacks, Evaluated, FIXED_KEYS, LIFECYCLE, Master, Request, Reread, ServiceManager, StartError, Surroundings, remedy, working_directory,
 };

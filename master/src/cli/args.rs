@@ -4,80 +4,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use dutch_master::PREFLIGHT;
 use dutch_master::core::SizeChange;
 
+use super::help;
 use super::settings::Settings;
 use super::values;
 
-const EXAMPLES: &str = "\
-Examples:
-  dutch-master start app.js                          two workers of a Node app
-  dutch-master start -n 4 -l 127.0.0.1:8000 ./serve  four of a program, which takes the listener from the master
-  dutch-master status                                what runs
-  dutch-master restart                               replace every worker, wait, and say how it went
-  dutch-master scale +1                              one worker more
-  dutch-master stop                                  let every request finish, then end
-
-`dutch-master COMMAND --help` tells more about one of them.";
-
-const START_EXAMPLES: &str = "\
-Listeners:
-  8000  127.0.0.1:8000  [::1]:8000  unix:/run/app.sock  admin=127.0.0.1:9000
-  Workers may also ask for others; a Node app does so by `app.listen(8000)`.
-
-Signals to the master:
-  SIGUSR2           rolling restart (see --restart-signal)
-  SIGTERM, SIGINT   graceful stop; the second one stops at once
-  SIGHUP            reload
-  SIGTTIN, SIGTTOU  one worker more, one worker fewer
-  SIGUSR1           open the --log-file again; where there is none: upgrade
-
-Examples:
-  dutch-master start app.js --port 8000              --port belongs to app.js
-  dutch-master start --dir /srv/app/current app.js   a `current` link that moved is followed by the next restart
-  dutch-master start                                 as dutch-master.toml in this directory says
-  dutch-master start -c /etc/shop.toml -n 4          as the file says, but with four workers
-  dutch-master start -n auto -e NODE_ENV=production --log-format bunyan app.js | bunyan
-
-Exit status: 0 stopped and every worker ended in time, 1 one had to be killed or the start failed, 2 wrong usage.";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  dutch-master check                                 the dutch-master.toml in this directory
-  dutch-master check -c /etc/shop.toml --print       what `start -c /etc/shop.toml` would take, and from where
-  dutch-master check -c /etc/shop.toml --unit /etc/systemd/system/shop.service
-
-Exit status: 0 it can be started, warnings or not; 1 it cannot, and each fault is a line on standard error; 2 wrong usage.";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  dutch-master completions bash > ~/.local/share/bash-completion/completions/dutch-master
-  dutch-master completions zsh > ~/.zfunc/_dutch-master      with ~/.zfunc in fpath
-  dutch-master completions fish > ~/.config/fish/completions/dutch-master.fish";
-
-const METRICS_EXAMPLES: &str = "\
-`dutch-master start --metrics 127.0.0.1:9100` serves them over HTTP, `--metrics file:PATH` keeps them in a file; docs/metrics.md lists them all.";
-
-const UPGRADE_EXAMPLES: &str = "\
-The program is first run beside the master, and says whether it can go on with what there is; one that cannot, or is none, changes nothing.
-Options and configuration stay as they are; `dutch-master reload` is for those.
-
-Examples:
-  dutch-master upgrade                               a deploy has put a new version where the old one was
-  dutch-master upgrade --binary /opt/dutch-master-2/dutch-master
-
-Exit status: 0 done; 1 refused, and nothing has changed; 2 wrong usage; 3 no such master.";
-
-const RESTART_STATUS: &str = "\
-Ctrl-C ends the waiting; the restart goes on.
-
-Exit status: 0 done; 1 refused, given up, stopped or not done in time; 2 wrong usage; 3 no such master; 4 superseded by a newer restart; 5 the master does not answer.";
-
 /// Keeps N copies of a network service running and never drops a request while it replaces them.
 #[derive(Debug, Parser)]
-#[command(name = "dutch-master", bin_name = "dutch-master", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "dutch-master", bin_name = "dutch-master", version, after_help = help::PROGRAM, arg_required_else_help = true)]
 pub(super) struct CommandLine {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -116,8 +53,7 @@ pub(super) enum Command {
     /// Say whether this program can take a running master's place.
     #[command(name = PREFLIGHT, hide = true)]
     Preflight(Preflight),
-    /// Print the manual page, of all or of one command.
-    #[command(hide = true)]
+    /// Print the manual page, of all or of one command: `dutch-master man | man -l -`.
     Man(Man),
 }
 
@@ -126,10 +62,10 @@ pub(super) enum Command {
 #[command(next_help_heading = "Which master (default: DUTCH_MASTER_SOCKET, else the only one that runs)")]
 pub(super) struct Which {
     /// The one with this control socket.
-    #[arg(long, value_name = "PATH", value_parser = values::absolute)]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute, value_hint = ValueHint::FilePath)]
     pub(super) socket: Option<PathBuf>,
     /// The one of this name.
-    #[arg(long, value_name = "NAME", value_parser = values::name, conflicts_with = "socket")]
+    #[arg(long, value_name = "NAME", value_parser = values::name, value_hint = ValueHint::Other, conflicts_with = "socket")]
     pub(super) name: Option<String>,
 }
 
@@ -140,17 +76,18 @@ pub(super) struct Waiting {
     #[arg(long)]
     pub(super) no_wait: bool,
     /// Wait at most so long (30s, 5m); what was asked for goes on.
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, conflicts_with = "no_wait")]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, conflicts_with = "no_wait")]
     pub(super) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::STATUS)]
 pub(super) struct Status {
     /// Every master that runs: your own, and those of services.
     #[arg(long, conflicts_with_all = ["socket", "name"])]
     pub(super) all: bool,
     /// Show it again and again, every second or as often as TIME says, until the master ends.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = values::interval, conflicts_with = "all")]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = values::interval, value_hint = ValueHint::Other, conflicts_with = "all")]
     pub(super) watch: Option<Duration>,
     /// JSON on standard output: one object, with --all a list of them, with --watch one a line.
     #[arg(long)]
@@ -160,7 +97,7 @@ pub(super) struct Status {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = RESTART_STATUS)]
+#[command(after_help = help::RESTART)]
 pub(super) struct Restart {
     #[command(flatten)]
     pub(super) waiting: Waiting,
@@ -169,7 +106,7 @@ pub(super) struct Restart {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = COMPLETIONS_EXAMPLES)]
+#[command(after_help = help::COMPLETIONS)]
 pub(super) struct Completions {
     /// Which shell.
     #[arg(value_enum, value_name = "SHELL")]
@@ -185,7 +122,7 @@ pub(super) enum Shell {
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// The command.
+    /// The command [default: all of them]
     #[arg(value_name = "COMMAND")]
     pub(super) command: Option<String>,
 }
@@ -197,13 +134,14 @@ pub(super) struct Subscribe {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = METRICS_EXAMPLES)]
+#[command(after_help = help::METRICS)]
 pub(super) struct Metrics {
     #[command(flatten)]
     pub(super) which: Which,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::STOP)]
 pub(super) struct Stop {
     /// Do not wait for requests in flight.
     #[arg(long)]
@@ -213,10 +151,10 @@ pub(super) struct Stop {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = UPGRADE_EXAMPLES)]
+#[command(after_help = help::UPGRADE)]
 pub(super) struct Upgrade {
     /// The program [default: what is now at the path that the master was started by]
-    #[arg(long, value_name = "PATH", value_parser = values::absolute)]
+    #[arg(long, value_name = "PATH", value_parser = values::absolute, value_hint = ValueHint::FilePath)]
     pub(super) binary: Option<PathBuf>,
     #[command(flatten)]
     pub(super) which: Which,
@@ -230,6 +168,7 @@ pub(super) struct Preflight {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::SCALE)]
 pub(super) struct Scale {
     /// How many workers there shall be; +N: so many more; -N: so many fewer.
     #[arg(value_name = "N|+N|-N", value_parser = values::size_change, allow_negative_numbers = true)]
@@ -244,27 +183,27 @@ pub(super) struct Scale {
 #[derive(Debug, Args)]
 pub(super) struct Service {
     /// A file with these options [default: dutch-master.toml, if there is no WORKER]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
     #[command(flatten)]
     pub(super) settings: Settings,
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "dutch-master start [OPTIONS] [WORKER [ARGS…]]", after_help = START_EXAMPLES)]
+#[command(override_usage = "dutch-master start [OPTIONS] [WORKER [ARGS…]]", after_help = help::START)]
 pub(super) struct Start {
     #[command(flatten)]
     pub(super) service: Service,
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "dutch-master check [OPTIONS] [WORKER [ARGS…]]", after_help = CHECK_EXAMPLES)]
+#[command(override_usage = "dutch-master check [OPTIONS] [WORKER [ARGS…]]", after_help = help::CHECK)]
 pub(super) struct Check {
     /// Show every option as `start` would take it, and where it comes from.
     #[arg(long)]
     pub(super) print: bool,
     /// Warn where a systemd unit (with its FILE.d) breaks what is promised with these options.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) unit: Option<PathBuf>,
     #[command(flatten)]
     pub(super) service: Service,

@@ -25,11 +25,7 @@ pub(super) async fn status(command: &args::Status) -> Result<u8, Failure> {
         return watch(&mut client, interval, command.json).await;
     }
     let report = status::ask(&mut client).await?;
-    if command.json {
-        say(&json(&report))
-    } else {
-        say(&status::text(&report))
-    }
+    say(&if command.json { json(&report) } else { status::text(&report) })?;
     Ok(exit::DONE)
 }
 
@@ -49,8 +45,7 @@ async fn watch(client: &mut Client, interval: Duration, as_json: bool) -> Result
             false if is_terminal => redraw(&status::text(&report)),
             false => status::text(&report) + "\n",
         };
-        if try_say(&text).is_err() {
-            // Nobody reads any more.
+        if !try_say(&text)? {
             return Ok(exit::DONE);
         }
         tokio::time::sleep(interval).await;
@@ -76,11 +71,11 @@ async fn status_of_all(as_json: bool) -> Result<u8, Failure> {
         }
     }
     if as_json {
-        say(&json(&reports));
+        say(&json(&reports))?;
     } else if reports.is_empty() {
-        say("No master runs.");
+        say("No master runs.")?;
     } else {
-        say(&reports.iter().map(status::text).collect::<Vec<_>>().join("\n\n"));
+        say(&reports.iter().map(status::text).collect::<Vec<_>>().join("\n\n"))?;
     }
     Ok(code)
 }
@@ -103,7 +98,7 @@ pub(super) async fn restart(command: &args::Restart) -> Result<u8, Failure> {
 pub(super) async fn reload(command: &args::Restart) -> Result<u8, Failure> {
     match restart_by(&FromControl::Reload(Reload {}), command).await {
         Err(Failure::Client(ClientError::Refused(error))) if error.code == "EINVAL" => {
-            Ok(tell(exit::FAILED, &format!("Configuration refused, nothing changes: {}", error.message)))
+            tell(exit::FAILED, &format!("Configuration refused, nothing changes: {}", error.message))
         }
         outcome => outcome,
     }
@@ -124,7 +119,7 @@ async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8
         },
         End::Unknown(why) => no_outcome(why, "the restart"),
     };
-    Ok(tell(code, &text))
+    tell(code, &text)
 }
 
 /// `dutch-master scale`.
@@ -145,7 +140,7 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
         },
         End::Unknown(why) => no_outcome(why, "the change"),
     };
-    Ok(tell(code, &text))
+    tell(code, &text)
 }
 
 /// `dutch-master stop`.
@@ -160,7 +155,7 @@ pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
         Why::Gone => (exit::DONE, because("The master has stopped", message)),
         Why::TimedOut | Why::Interrupted => no_outcome(why, "the stop"),
     };
-    Ok(tell(code, &text))
+    tell(code, &text)
 }
 
 pub(super) async fn pending(which: &args::Which, patience: Patience) -> Result<Pending, Failure> {
@@ -168,13 +163,13 @@ pub(super) async fn pending(which: &args::Which, patience: Patience) -> Result<P
 }
 
 /// Good news goes to standard output.
-pub(super) fn tell(code: u8, text: &str) -> u8 {
+pub(super) fn tell(code: u8, text: &str) -> Result<u8, Failure> {
     if code == exit::DONE {
-        say(text)
+        say(text)?;
     } else {
-        note(text)
+        note(text);
     }
-    code
+    Ok(code)
 }
 
 pub(super) fn no_outcome(why: Why, what: &str) -> (u8, String) {

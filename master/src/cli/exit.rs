@@ -48,6 +48,9 @@ pub(super) enum Failure {
     /// The terminal does not do what it should.
     #[error("the terminal failed: {0}")]
     Terminal(io::Error),
+    /// Its result has nowhere to go.
+    #[error("cannot write the result to standard output: {0}{remedy}", remedy = dutch_master::remedy(.0))]
+    Output(io::Error),
     /// It could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -62,7 +65,7 @@ impl Failure {
             | Failure::Several(_)
             | Failure::Client(ClientError::NobodyThere(_)) => NO_MASTER,
             Failure::Client(ClientError::Silent { .. }) => SILENT,
-            Failure::Directory { .. } | Failure::NoTerminal | Failure::Terminal(_) | Failure::Client(_) => FAILED,
+            Failure::Directory { .. } | Failure::NoTerminal | Failure::Terminal(_) | Failure::Output(_) | Failure::Client(_) => FAILED,
         }
     }
 }

@@ -1,13 +1,11 @@
 //! What is made from the command line's description: completions and manual pages. `dutch-master man | man -l -` shows one.
 
-use std::io::{self, Write};
-
 use clap::CommandFactory;
 use clap_complete::{aot, generate};
 
 use super::args::{CommandLine, Shell};
 use super::exit::{self, Failure};
-use super::print::note;
+use super::print::{note, try_say};
 
 const NAME: &str = "dutch-master";
 
@@ -20,7 +18,12 @@ pub(super) fn completions(shell: Shell) -> Result<u8, Failure> {
         Shell::Zsh => generate(aot::Zsh, &mut command, NAME, &mut script),
         Shell::Fish => generate(aot::Fish, &mut command, NAME, &mut script),
     }
-    print(&script)
+    print(&with_one_label(&String::from_utf8_lossy(&script)))
+}
+
+/// For a program with a hyphen in its name, clap_complete 4.6 gives a command one label where bash looks for it, and another one where it completes for it.
+fn with_one_label(script: &str) -> String {
+    script.replace("dutch__subcmd__master__subcmd__", "dutch__master__subcmd__")
 }
 
 /// `dutch-master man`.
@@ -36,11 +39,10 @@ pub(super) fn man(of: Option<&str>) -> Result<u8, Failure> {
     let mut page = Vec::new();
     // In memory: it cannot fail.
     let _ = clap_mangen::Man::new(one.clone()).render(&mut page);
-    print(&page)
+    print(&String::from_utf8_lossy(&page))
 }
 
-/// A reader that goes away is no failure.
-fn print(text: &[u8]) -> Result<u8, Failure> {
-    let _ = io::stdout().lock().write_all(text);
+fn print(text: &str) -> Result<u8, Failure> {
+    try_say(text)?;
     Ok(exit::DONE)
 }

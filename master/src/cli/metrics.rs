@@ -24,8 +24,7 @@ pub(super) async fn run(which: &Which) -> Result<u8, Failure> {
         answer = client.prompt_next().await?;
     }
     let ToControl::Done(_) = answer else { return Err(ClientError::Unexpected.into()) };
-    // A reader that goes away is no failure.
-    let _ = try_say(&page);
+    try_say(&page)?;
     Ok(exit::DONE)
 }
 

@@ -2,6 +2,7 @@
 
 mod adapt;
 mod args;
+mod check;
 mod commands;
 mod config;
 mod conformance;
@@ -9,6 +10,7 @@ mod exit;
 mod find;
 mod forgotten;
 mod generate;
+mod help;
 mod log;
 mod metrics;
 mod print;
@@ -19,6 +21,7 @@ mod signals;
 mod start;
 mod status;
 mod subscribe;
+mod suggest;
 mod top;
 mod unit;
 mod upgrade;
@@ -27,17 +30,17 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use dutch_master::client;
 
 use self::args::{Command, CommandLine};
 use self::exit::Failure;
-use self::print::note;
+use self::print::{is_read, note};
 
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
-    let command = CommandLine::try_parse().unwrap_or_else(|error| usage(&error)).command;
+    let command = parse().unwrap_or_else(|error| usage(&error)).command;
     // One thread is all that a master has, and a client needs no more.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -49,14 +52,14 @@ pub(crate) fn run() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Start(command) => start::run(*command).await,
-            Command::Check(command) => start::check(*command),
+            Command::Check(command) => told(check::run(*command)),
             Command::Status(command) => told(commands::status(&command).await),
             Command::Restart(command) => told(commands::restart(&command).await),
             Command::Reload(command) => told(commands::reload(&command).await),
             Command::Stop(command) => told(commands::stop(&command).await),
             Command::Scale(command) => told(commands::scale(&command).await),
             Command::Adapt(command) => adapt::run(*command).await,
-            Command::Conformance(command) => conformance::run(*command).await,
+            Command::Conformance(command) => told(conformance::run(*command).await),
             Command::Completions(command) => told(generate::completions(command.shell)),
             Command::Man(command) => told(generate::man(command.command.as_deref())),
             Command::Upgrade(command) => told(upgrade::run(&command).await),
@@ -69,11 +72,21 @@ pub(crate) fn run() -> ExitCode {
     code.into()
 }
 
-/// Wrong usage, and what was meant where that is clear.
+fn parse() -> Result<CommandLine, clap::Error> {
+    help::grouped(CommandLine::command()).try_get_matches().and_then(|matches| CommandLine::from_arg_matches(&matches))
+}
+
+/// Wrong usage, and what was meant where that is clear; or help, which was asked for and can be written or not.
 fn usage(error: &clap::Error) -> ! {
-    match forgotten::start(std::env::args_os().skip(1), error.kind()) {
-        Some(meant) => {
-            note(&format!("error: a command is missing; did you mean `dutch-master {meant}`?"));
+    if !error.use_stderr() {
+        let code = told(is_read(error.print()).map(|_| exit::DONE));
+        std::process::exit(code.into());
+    }
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let meant = forgotten::start(&words, error.kind()).map(|meant| ("a command", meant));
+    match meant.or_else(|| forgotten::name(&words, error.kind()).map(|meant| ("--name", meant))) {
+        Some((what, meant)) => {
+            note(&format!("error: {what} is missing; did you mean `dutch-master {meant}`?"));
             std::process::exit(exit::USAGE.into())
         }
         None => error.exit(),

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use dutch_master::core::Surge;
 use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, Options, ReadyOn, ResourceLimit};
 use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::rights;
+use super::suggest::suggest;
 use super::values::{self, Limit};
 
 /// What one place gives; `None` is what it does not speak of.
@@ -20,69 +21,69 @@ pub(super) struct Settings {
     pub(super) worker: Option<Vec<String>>,
 
     /// How many workers; `auto`: one per processor [default: 2]
-    #[arg(short, long, visible_short_alias = 'w', value_name = "N|auto", value_parser = values::num_workers)]
+    #[arg(short, long, visible_short_alias = 'w', value_name = "N|auto", value_parser = suggest(&["auto"], values::num_workers), hide_possible_values = true)]
     pub(super) num_workers: Option<NumWorkers>,
     /// A listener that the master opens before the first worker starts. Repeatable.
-    #[arg(short, long, value_name = "[NAME=]ADDR", value_parser = values::listen)]
+    #[arg(short, long, value_name = "[NAME=]ADDR", value_parser = values::listen, value_hint = ValueHint::Other)]
     pub(super) listen: Option<Vec<ListenSpec>>,
     /// The directory that workers start in, looked up anew for each [default: here]
-    #[arg(long, visible_alias = "chdir", value_name = "DIR")]
+    #[arg(long, visible_alias = "chdir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) dir: Option<PathBuf>,
     /// Set a variable for the workers. Repeatable.
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::env)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::env, value_hint = ValueHint::Other)]
     pub(super) env: Option<Vec<(String, String)>>,
     /// Run by `sh -c` before every start of a worker; a failure is a failed start.
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     pub(super) before_fork: Option<String>,
 
     /// The user that workers run as, by name or number; takes root [default: the master's own]
-    #[arg(long, value_name = "USER", value_parser = rights::account, help_heading = "Rights of the workers")]
+    #[arg(long, value_name = "USER", value_parser = rights::account, value_hint = ValueHint::Username, help_heading = "Rights of the workers")]
     pub(super) user: Option<String>,
     /// Their group [default: the user's]
-    #[arg(long, value_name = "GROUP", value_parser = rights::account, help_heading = "Rights of the workers")]
+    #[arg(long, value_name = "GROUP", value_parser = rights::account, value_hint = ValueHint::Other, help_heading = "Rights of the workers")]
     pub(super) group: Option<String>,
     /// Their supplementary groups, separated by commas; `--groups=`: none [default: those of the user]
-    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', help_heading = "Rights of the workers")]
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', value_hint = ValueHint::Other, help_heading = "Rights of the workers")]
     pub(super) groups: Option<Vec<String>>,
     /// Permissions that files which workers make do not get, such as 027 [default: the master's own mask]
-    #[arg(long, value_name = "MASK", value_parser = rights::mode, help_heading = "Rights of the workers")]
+    #[arg(long, value_name = "MASK", value_parser = rights::mode, value_hint = ValueHint::Other, help_heading = "Rights of the workers")]
     pub(super) umask: Option<u32>,
     /// A limit of the system, such as nofile=65536 or core=0:unlimited. Repeatable.
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = rights::limit, help_heading = "Rights of the workers")]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = rights::limit, value_hint = ValueHint::Other, help_heading = "Rights of the workers")]
     pub(super) limit: Option<Vec<ResourceLimit>>,
     /// Nothing that a worker runs gains privileges, by sudo for instance [default: true with --user]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Rights of the workers")]
     pub(super) no_new_privs: Option<bool>,
 
     /// From its start to `listening`; a worker that takes longer is killed [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, help_heading = "Restarting")]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) start_timeout: Option<Duration>,
     /// From the order to go to SIGKILL [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) kill_timeout: Option<Duration>,
     /// How long the first new worker must last before old ones are told to go [default: 2s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "Restarting")]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) settle_time: Option<Duration>,
     /// How long a worker that lost its master serves on; `never`: without end [default: 60s]
-    #[arg(long, value_name = "TIME|never", value_parser = values::orphan_timeout, help_heading = "Restarting")]
+    #[arg(long, value_name = "TIME|never", value_parser = suggest(&["never"], values::orphan_timeout), hide_possible_values = true, help_heading = "Restarting")]
     pub(super) orphan_timeout: Option<Limit<Duration>>,
     /// Extra workers while old ones are replaced [default: 25%]
-    #[arg(long, value_name = "25%|N|all", value_parser = values::surge, help_heading = "Restarting")]
+    #[arg(long, value_name = "25%|N|all", value_parser = suggest(&["25%", "all"], values::surge), hide_possible_values = true, help_heading = "Restarting")]
     pub(super) surge: Option<Surge>,
     /// Failed starts in a row after which a restart is given up [default: 3]
-    #[arg(long, value_name = "N", value_parser = values::attempts, help_heading = "Restarting")]
+    #[arg(long, value_name = "N", value_parser = values::attempts, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) restart_attempts: Option<u32>,
     /// Replace a worker that has run so long [default: never]
-    #[arg(long, value_name = "TIME|never", value_parser = values::lifetime, help_heading = "Recycling")]
+    #[arg(long, value_name = "TIME|never", value_parser = suggest(&["never"], values::lifetime), hide_possible_values = true, help_heading = "Recycling")]
     pub(super) max_lifetime: Option<Limit<Duration>>,
     /// Replace a worker that has more memory, with all that it started: 512M, 2G [default: never]
-    #[arg(long, value_name = "SIZE|never", value_parser = values::memory, help_heading = "Recycling")]
+    #[arg(long, value_name = "SIZE|never", value_parser = suggest(&["never"], values::memory), hide_possible_values = true, help_heading = "Recycling")]
     pub(super) max_memory: Option<Limit<u64>>,
     /// Replace a worker that has answered so many requests [default: never]
-    #[arg(long, value_name = "N|never", value_parser = values::requests, help_heading = "Recycling")]
+    #[arg(long, value_name = "N|never", value_parser = suggest(&["never"], values::requests), hide_possible_values = true, help_heading = "Recycling")]
     pub(super) max_requests: Option<Limit<u64>>,
     /// Kill and replace a worker that is blocked: it gave no sign of life for so long [default: never]
-    #[arg(long, value_name = "TIME|never", value_parser = values::heartbeat, help_heading = "Recycling")]
+    #[arg(long, value_name = "TIME|never", value_parser = suggest(&["never"], values::heartbeat), hide_possible_values = true, help_heading = "Recycling")]
     pub(super) heartbeat: Option<Limit<Duration>>,
     /// Go on trying when the very first start fails.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true, help_heading = "Restarting")]
@@ -91,23 +92,23 @@ pub(super) struct Settings {
     #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true, help_heading = "Restarting")]
     pub(super) ready_on: Option<Ready>,
     /// The worker knows only systemd's conventions; WHEN it serves: accept (default), notify, delay:2s. `dutch-master adapt --help` tells more.
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "accept", value_parser = super::adapt::when, help_heading = "Restarting")]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "accept", value_parser = suggest(&["accept", "notify"], super::adapt::when), hide_possible_values = true, help_heading = "Restarting")]
     pub(super) adapt: Option<String>,
     /// The signal that asks for a rolling restart [default: SIGUSR2]
-    #[arg(long, value_name = "SIGNAL", value_parser = values::restart_signal, help_heading = "Restarting")]
+    #[arg(long, value_name = "SIGNAL", value_parser = suggest(&values::RESTART_SIGNALS, values::restart_signal), hide_possible_values = true, help_heading = "Restarting")]
     pub(super) restart_signal: Option<String>,
 
     /// What other commands call this master [default: from WORKER and the directory]
-    #[arg(long, value_name = "NAME", value_parser = values::name, help_heading = "The master itself")]
+    #[arg(long, value_name = "NAME", value_parser = values::name, value_hint = ValueHint::Other, help_heading = "The master itself")]
     pub(super) name: Option<String>,
     /// The control socket [default: in the runtime directory]
-    #[arg(long, value_name = "PATH", value_parser = values::socket_path, help_heading = "The master itself")]
+    #[arg(long, value_name = "PATH", value_parser = values::socket_path, value_hint = ValueHint::FilePath, help_heading = "The master itself")]
     pub(super) socket: Option<PathBuf>,
     /// A file that receives the master's process id.
-    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "The master itself")]
+    #[arg(long, value_name = "FILE", value_parser = values::absolute, value_hint = ValueHint::FilePath, help_heading = "The master itself")]
     pub(super) pid_file: Option<PathBuf>,
     /// Serve metrics for Prometheus over HTTP at /metrics, or keep them in a file; a port alone means 127.0.0.1.
-    #[arg(long, value_name = "ADDR|file:PATH", value_parser = metrics::target, help_heading = "The master itself")]
+    #[arg(long, value_name = "ADDR|file:PATH", value_parser = metrics::target, value_hint = ValueHint::Other, help_heading = "The master itself")]
     pub(super) metrics: Option<MetricsTo>,
 
     /// Lines for people, JSON, or what the `bunyan` command reads [default: pretty]
@@ -117,14 +118,14 @@ pub(super) struct Settings {
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Log")]
     pub(super) log_level: Option<LogLevel>,
     /// A file for the master's own log, opened again on SIGUSR1 [default: standard error]
-    #[arg(long, value_name = "FILE", value_parser = values::absolute, help_heading = "Log")]
+    #[arg(long, value_name = "FILE", value_parser = values::absolute, value_hint = ValueHint::FilePath, help_heading = "Log")]
     pub(super) log_file: Option<PathBuf>,
 
     /// Arguments for node itself, separated by spaces. Repeatable.
-    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Node")]
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, value_hint = ValueHint::Other, help_heading = "Node")]
     pub(super) node_args: Option<Vec<String>>,
     /// The folder of the package dutch-master-worker [default: looked for beside the app, then beside this program]
-    #[arg(long, value_name = "DIR", value_parser = values::absolute, help_heading = "Node")]
+    #[arg(long, value_name = "DIR", value_parser = values::absolute, value_hint = ValueHint::DirPath, help_heading = "Node")]
     pub(super) node_sdk: Option<PathBuf>,
 }
 

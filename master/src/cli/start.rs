@@ -1,4 +1,4 @@
-//! `dutch-master start`: a master in the foreground until it is told to stop; and `check`, which stops before that.
+//! `dutch-master start`: a master in the foreground until it is told to stop.
 
 use std::sync::Arc;
 
@@ -6,15 +6,14 @@ use dutch_master::{Callbacks, Chain, Inheritance, Master, ServiceManager, let_si
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::args::{Check, Start};
-use super::config::{self, ConfigError, Configuration, Source};
+use super::args::Start;
+use super::config::{ConfigError, Configuration, Source};
 use super::exit;
-use super::log::{self, Logger};
-use super::print::{note, say};
+use super::log::Logger;
+use super::print::note;
 use super::resident;
 use super::settings::Log;
 use super::signals::Signals;
-use super::unit;
 use super::upgrade;
 
 /// Requests by signal that wait to be handled: far more than the loop ever lets wait, and the kernel merges what is beyond.
@@ -107,40 +106,4 @@ fn refuse(logger: &Logger, lines: &[String]) -> u8 {
         }
     }
     exit::FAILED
-}
-
-/// `dutch-master check`: everything that `start` would refuse, without a trace.
-pub(super) fn check(command: Check) -> u8 {
-    let configuration = match Source::new(command.service).read() {
-        Ok(configuration) => configuration,
-        Err(ConfigError::Usage(wrong)) => {
-            note(&format!("error: {wrong}"));
-            return exit::USAGE;
-        }
-        Err(error) => {
-            error.lines().iter().for_each(|line| note(&format!("dutch-master: {line}")));
-            return exit::FAILED;
-        }
-    };
-    if command.print {
-        say(&config::text(&configuration));
-    }
-    let log_file = configuration.log.file.as_deref().map_or(Ok(()), log::check).map_err(|error| error.to_string());
-    if let Err(line) = log_file.and_then(|()| Master::check(&configuration.options).map_err(|error| Chain(&error).to_string())) {
-        note(&format!("dutch-master: {line}"));
-        return exit::FAILED;
-    }
-    if let Some(unit) = &command.unit {
-        match unit::warnings(unit, &configuration.options) {
-            Ok(warnings) => warnings.iter().for_each(|warning| note(&format!("warning: {}: {warning}", unit.display()))),
-            Err(error) => {
-                note(&format!("dutch-master: cannot read {}: {error}", unit.display()));
-                return exit::FAILED;
-            }
-        }
-    }
-    if !command.print {
-        say("The configuration is right.");
-    }
-    exit::DONE
 }

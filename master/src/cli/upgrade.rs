@@ -31,7 +31,7 @@ pub(super) async fn run(command: &args::Upgrade) -> Result<u8, Failure> {
         Err(ClientError::Refused(error)) => (exit::FAILED, format!("Upgrade refused, nothing changes: {}", error.message)),
         Err(error) => return Err(error.into()),
     };
-    Ok(tell(code, &text))
+    tell(code, &text)
 }
 
 /// `dutch-master preflight`, which a master runs: what it would hand over is on standard input.
@@ -41,8 +41,8 @@ pub(super) fn preflight(command: &args::Preflight) -> u8 {
         Err(why) => Verdict::Refuses(why),
     };
     // Names and a text: it cannot fail.
-    say(&serde_json::to_string(&verdict).unwrap_or_default());
-    if matches!(verdict, Verdict::TakesOver(_)) { exit::DONE } else { exit::FAILED }
+    let told = say(&serde_json::to_string(&verdict).unwrap_or_default());
+    if told.is_ok() && matches!(verdict, Verdict::TakesOver(_)) { exit::DONE } else { exit::FAILED }
 }
 
 /// The arguments that the master was started with are those that this program will be started with.

@@ -27,7 +27,7 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(300);
 const MEMORY_MIN: u64 = 1 << 20;
 
 /// Signals that may ask for a restart: those that neither the system nor another order of ours needs.
-const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
+pub(super) const RESTART_SIGNALS: [&str; 9] = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGURG"];
 
 /// `30s`, `1m30s`, `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -238,11 +238,13 @@ pub(super) fn address(base: &Path, text: &str) -> Result<Address, String> {
         return Ok(Address::tcp(Some(address.ip()), address.port()));
     }
     Err(match text.rsplit_once(':') {
+        _ if text.contains("://") => format!("no scheme is wanted: {FORMS}"),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => format!("{text} is no port: the highest is 65535"),
         _ if text.contains('/') => format!("for a Unix socket write `unix:{text}`"),
         _ if text.parse::<IpAddr>().is_ok() => format!("the port is missing; {FORMS}"),
         Some(("" | "*", port)) => format!("for every address of this machine write `{port}`"),
         Some(("localhost", port)) => format!("names are not looked up: write `127.0.0.1:{port}` or `[::1]:{port}`"),
+        Some((host, port)) if format!("{host}:0").parse::<SocketAddr>().is_ok() => format!("{port} is no port: one is a number up to 65535"),
         Some((host, port)) if host.parse::<IpAddr>().is_err() && port.parse::<u16>().is_ok() && !host.contains(':') => {
             format!("`{host}` is no IP address, and names are not looked up; {FORMS}")
         }
@@ -345,6 +347,8 @@ mod tests {
     fn a_refused_listener_says_what_to_write_instead() {
         for (wrong, hint) in [
             ("70000", "65535"),
+            ("127.0.0.1:70000", "up to 65535"),
+            ("http://127.0.0.1:80", "no scheme"),
             ("localhost:8000", "`127.0.0.1:8000` or `[::1]:8000`"),
             (":8000", "write `8000`"),
             ("*:8000", "write `8000`"),

@@ -279,10 +279,12 @@ pub enum Report {
         /// How long.
         delay_ms: u64,
     },
-    /// A worker did not end in time and gets SIGKILL.
+    /// A worker that was told to go gets SIGKILL.
     HardKill {
         /// Which.
         worker: WorkerId,
+        /// Its time was cut short by a second request to stop; otherwise it is over.
+        as_asked: bool,
     },
     /// A request for a restart was taken up.
     RestartAccepted {
@@ -329,7 +331,18 @@ pub enum Report {
     },
     /// Every worker has gone; `Exit` follows.
     ClusterShutdown {
-        /// None had to be sent SIGKILL.
-        cleanly: bool,
+        /// In which way.
+        how: HowStopped,
     },
+}
+
+/// How the workers of a pool that stopped came to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum HowStopped {
+    /// None had to be sent SIGKILL.
+    Cleanly,
+    /// Those that were left got SIGKILL because a second request to stop asked for it.
+    AtOnce,
+    /// Some got SIGKILL because their time was over.
+    Overdue,
 }

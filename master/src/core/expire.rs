@@ -83,7 +83,8 @@ impl Pool {
                 self.worker_died(now, &before, since, Failure::Disconnected);
             }
             State::Draining { kill_at, .. } if *kill_at <= now => {
-                self.report(Report::HardKill { worker: id });
+                let as_asked = self.stopping.as_ref().is_some_and(|stopping| stopping.hurried);
+                self.report(Report::HardKill { worker: id, as_asked });
                 self.kill(id);
             }
             State::Draining { terminate_at, .. } if terminate_at.is_some_and(|at| at <= now) => {

@@ -33,7 +33,7 @@ mod said;
 mod time;
 mod worker;
 
-pub use action::{Action, Directory, EndOfRestart, Failure, Recycle, Refusal, Report, Signal, WhyGo};
+pub use action::{Action, Directory, EndOfRestart, Failure, HowStopped, Recycle, Refusal, Report, Signal, WhyGo};
 pub use config::{ADOPTION_MS, Config, HOOK_TIMEOUT_MS, SIZE_MAX, Surge};
 pub use event::{Event, ExitStatus, Said, SizeChange, Ticket};
 pub use pool::{Phase, Pool};

@@ -43,6 +43,9 @@ pub(super) struct Stopping {
     pub(super) failed: bool,
     /// A worker had to be sent SIGKILL.
     pub(super) killed: bool,
+    /// Asked for a second time: no worker has any time left.
+    #[serde(default)]
+    pub(super) hurried: bool,
     /// `Exit` was ordered.
     pub(super) ended: bool,
 }
@@ -243,14 +246,15 @@ impl Pool {
 
     /// Rule 11.
     fn stop_requested(&mut self, now: Time) {
-        match self.stopping {
+        match &mut self.stopping {
             None => {
                 self.stop(false);
                 for id in self.ids() {
                     self.tell_to_go(now, id, WhyGo::Stop);
                 }
             }
-            Some(_) => {
+            Some(stopping) => {
+                stopping.hurried = true;
                 for worker in self.workers.values_mut() {
                     if let State::Draining { kill_at, .. } = &mut worker.state {
                         *kill_at = (*kill_at).min(now);
@@ -262,7 +266,7 @@ impl Pool {
     }
 
     pub(super) fn stop(&mut self, failed: bool) {
-        self.stopping = Some(Stopping { failed, killed: false, ended: false });
+        self.stopping = Some(Stopping { failed, killed: false, hurried: false, ended: false });
         self.order(Action::CloseListeners);
         self.end_restart(EndOfRestart::Stopped);
     }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::action::{Action, Directory, EndOfRestart, Failure, Report, WhyGo};
+use super::action::{Action, Directory, EndOfRestart, Failure, HowStopped, Report, WhyGo};
 use super::pool::Pool;
 use super::time::Time;
 use super::worker::{GenerationId, State, Worker, WorkerId};
@@ -79,11 +79,16 @@ impl Pool {
             && self.workers.is_empty()
         {
             stopping.ended = true;
-            let (failed, cleanly) = (stopping.failed, !stopping.killed);
+            let (failed, killed) = (stopping.failed, stopping.killed);
+            let how = match (killed, stopping.hurried) {
+                (false, _) => HowStopped::Cleanly,
+                (true, true) => HowStopped::AtOnce,
+                (true, false) => HowStopped::Overdue,
+            };
             if !failed {
-                self.report(Report::ClusterShutdown { cleanly });
+                self.report(Report::ClusterShutdown { how });
             }
-            self.order(Action::Exit { code: u8::from(failed || !cleanly) });
+            self.order(Action::Exit { code: u8::from(failed || killed) });
         }
     }
 

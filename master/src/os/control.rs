@@ -13,7 +13,7 @@ use super::connection::{ConnectionId, End};
 use super::event_loop::EventLoop;
 use super::hearing::refused;
 use super::reload::Refused;
-use crate::core::{self, EndOfRestart, GenerationId, SizeChange};
+use crate::core::{self, EndOfRestart, GenerationId, HowStopped, SizeChange};
 
 /// Most bytes that wait for a subscriber, about a thousand events. One that does not read is cut: what it misses it would never know.
 const SUBSCRIBER_BYTES_MAX: usize = 64 * 1024;
@@ -113,12 +113,8 @@ impl EventLoop {
                 self.clients.waiting.insert(id, Wait::Stop);
                 self.connection(id)?.send(&ToControl::Accepted(Accepted::default()))?;
                 // A second one makes the core hurry, so whoever only wants to wait for a stop under way must not ask again.
-                let is_stopping = self.pool.phase() == core::Phase::Stopping;
-                if !is_stopping {
-                    self.request_stop(None);
-                }
-                if stop.now {
-                    self.request_stop(None);
+                if stop.now || !self.is_stopping() {
+                    self.request_stop(None, stop.now);
                 }
                 Ok(())
             }
@@ -266,7 +262,7 @@ impl EventLoop {
     /// A scaling is done when that many run, or the pool stops.
     pub(super) fn answer_finished_scalings(&mut self) {
         let running = self.pool.running();
-        if self.pool.phase() == core::Phase::Stopping {
+        if self.is_stopping() {
             self.tell_and_forget(|wait| matches!(wait, Wait::Scale(Some(_))), &done(Outcome::Stopped, None));
         }
         self.tell_and_forget(|wait| wait == Wait::Scale(Some(running)), &done(Outcome::Done, None));
@@ -283,8 +279,12 @@ impl EventLoop {
     }
 
     /// The pool has stopped.
-    pub(super) fn stopped(&mut self, cleanly: bool) {
-        let message = if cleanly { "every worker ended by itself" } else { "some workers had to be killed" };
+    pub(super) fn stopped(&mut self, how: HowStopped) {
+        let message = match how {
+            HowStopped::Cleanly => "every worker ended by itself",
+            HowStopped::AtOnce => "at once, as asked; workers that had not ended were killed",
+            HowStopped::Overdue => "some workers had to be killed",
+        };
         self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message.into())));
     }
 

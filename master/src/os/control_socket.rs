@@ -84,21 +84,40 @@ impl ControlSocket {
         Ok(ControlSocket { file: SocketFile::handed(&path, inode), path, listener, access, state, locks })
     }
 
+    /// Where it is.
+    pub(super) fn place(directory: &Path, name: &str, elsewhere: Option<&Path>) -> PathBuf {
+        elsewhere.map_or_else(|| directory.join(format!("{name}.sock")), |path| std::path::absolute(path).unwrap_or_else(|_| path.into()))
+    }
+
+    fn fitting(directory: &Path, name: &str, elsewhere: Option<&Path>) -> Result<PathBuf, ControlSocketError> {
+        let path = ControlSocket::place(directory, name, elsewhere);
+        if path.as_os_str().len() > PATH_MAX { Err(ControlSocketError::TooLong { path }) } else { Ok(path) }
+    }
+
+    /// Whether it could be had; neither name nor path is taken.
+    pub(super) fn check(name: &str, elsewhere: Option<&Path>, account: Option<&Account>) -> Result<(), ControlSocketError> {
+        let directory = runtime_dir::check_place()?;
+        let path = ControlSocket::fitting(&directory, name, elsewhere)?;
+        // One that is still to be made will be ours.
+        let is_there = |file: &Path| file.parent() != Some(&*directory) || directory.exists();
+        lock_files(&directory, name, elsewhere.map(|_| path.as_path())).filter(|file| is_there(file)).try_for_each(|file| Lock::check(&file))?;
+        if is_there(&path) {
+            SocketFile::check(&path).map_err(|source| ControlSocketError::Bind { path: path.clone(), source })?;
+        }
+        let workers = account.filter(|account| account.is_another_user());
+        if let (Some(workers), Some(folder)) = (workers, elsewhere.and_then(|_| path.parent())) {
+            workers.must("connect to the control socket", AccessFlags::X_OK, folder)?;
+        }
+        Ok(())
+    }
+
     /// Takes the name, sweeps what dead masters left, and listens.
     pub(super) fn claim(name: &str, elsewhere: Option<&Path>, account: Option<&Account>) -> Result<ControlSocket, ControlSocketError> {
         let workers = account.filter(|account| account.is_another_user());
         let directory = runtime_dir::prepare(workers.is_some())?;
         runtime_dir::sweep(&directory);
-        let path = elsewhere.map_or_else(|| directory.join(format!("{name}.sock")), |path| std::path::absolute(path).unwrap_or_else(|_| path.into()));
-        if path.as_os_str().len() > PATH_MAX {
-            return Err(ControlSocketError::TooLong { path });
-        }
-        let mut locks = vec![Lock::take(&directory.join(format!("{name}.lock")), &path)?];
-        if elsewhere.is_some() {
-            let mut beside = path.clone().into_os_string();
-            beside.push(".lock");
-            locks.push(Lock::take(Path::new(&beside), &path)?);
-        }
+        let path = ControlSocket::fitting(&directory, name, elsewhere)?;
+        let locks = lock_files(&directory, name, elsewhere.map(|_| path.as_path())).map(|file| Lock::take(&file, &path)).collect::<Result<_, _>>()?;
         let access = match workers {
             None => FileAccess { mode: Some(0o600), ..FileAccess::default() },
             // The kernel says who it is that connects; the group only keeps most others from trying.
@@ -124,6 +143,16 @@ impl ControlSocket {
         let listener = self.listener.take().ok_or(io::ErrorKind::NotConnected)?;
         Ok(ControlAcceptor { acceptor: Acceptor::new(listener)?, socket: self })
     }
+}
+
+/// What has to be locked: the name, and the socket where it is elsewhere.
+fn lock_files(directory: &Path, name: &str, elsewhere: Option<&Path>) -> impl Iterator<Item = PathBuf> {
+    let beside = elsewhere.map(|path| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        beside.into()
+    });
+    [directory.join(format!("{name}.lock"))].into_iter().chain(beside)
 }
 
 fn bind(path: &Path, access: FileAccess) -> Result<(OwnedFd, SocketFile), ControlSocketError> {

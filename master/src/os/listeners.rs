@@ -36,6 +36,9 @@ const FIRST_FREE_PORT: u16 = 1024;
 const OUT_OF_BOUNDS: &str =
     "workers run as another user than the master, which binds for them no port below 1024 and no Unix path that is not configured; `--listen` configures it";
 
+/// The remedy where it is this master itself that has an address.
+const TAKEN_BEFORE: &str = "; an earlier --listen has taken it";
+
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{remedy}")]
@@ -82,14 +85,7 @@ pub(super) enum Answer {
 impl Listeners {
     /// Binds what the configuration asks for.
     pub(super) fn configure(&mut self, spec: &ListenSpec) -> Result<(), ListenError> {
-        if self.sockets.len() >= LISTENERS_MAX {
-            let source = io::Error::other(format!("{LISTENERS_MAX} listeners are the most that one master has"));
-            return Err(ListenError::of(&spec.address, source));
-        }
-        if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
-            return Err(ListenError::of(&spec.address, io::Error::other(format!("its name is longer than {NAME_MAX} bytes"))));
-        }
-        let access = FileAccess::of(&spec.access).map_err(|error| ListenError::of(&spec.address, io::Error::other(error)))?;
+        let access = check_spec(spec, self.sockets.len())?;
         let key = self.registry.key_for_configured(spec.name.as_deref(), &spec.address);
         self.names.push(key.clone());
         self.access.insert(key, access);
@@ -360,7 +356,7 @@ impl ListenError {
         let port = address.port.unwrap_or(0);
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
-                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => "; an earlier --listen has taken it".into(),
+                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => TAKEN_BEFORE.into(),
                 Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
                 None => "; stop what has it, or choose another address".into(),
             },
@@ -371,6 +367,18 @@ impl ListenError {
         };
         ListenError { address: in_words(address), remedy, source }
     }
+}
+
+/// What can be seen of a configured listener alone, after so many others: who may connect to it.
+fn check_spec(spec: &ListenSpec, before: usize) -> Result<FileAccess, ListenError> {
+    let refused = |why: String| Err(ListenError::of(&spec.address, io::Error::other(why)));
+    if before >= LISTENERS_MAX {
+        return refused(format!("{LISTENERS_MAX} listeners are the most that one master has"));
+    }
+    if spec.name.as_ref().is_some_and(|name| name.len() > NAME_MAX) {
+        return refused(format!("its name is longer than {NAME_MAX} bytes"));
+    }
+    FileAccess::of(&spec.access).or_else(|error| refused(error.to_string()))
 }
 
 /// An address for people.
@@ -384,6 +392,7 @@ pub(super) fn in_words(address: &Address) -> String {
     if address.kind == Kind::Udp { format!("{place} (UDP)") } else { place }
 }
 
+pub(super) mod foresee;
 mod handed_over;
 mod succession;
 #[cfg(test)]

@@ -263,7 +263,7 @@ fn listen(fd: &impl AsFd, backlog: u32) -> io::Result<()> {
 }
 
 /// No host means every address: both families through one socket where the system has IPv6, else IPv4 alone.
-fn bind_ip(address: &Address) -> nix::Result<OwnedFd> {
+pub(super) fn bind_ip(address: &Address) -> nix::Result<OwnedFd> {
     match address.host {
         Some(_) => bind_host(address),
         None => match bind_host(&Address { host: Some(Ipv6Addr::UNSPECIFIED.into()), ..address.clone() }) {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NOFOLLOW;
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
+use super::check::may_make;
 use super::descriptors::{Inherited, Kept};
 use super::remedy::remedy;
 
@@ -90,6 +92,12 @@ impl Lock {
         };
         lock.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: path.into(), source })?;
         Ok(lock)
+    }
+
+    /// Whether its file could be written; whether somebody has the lock is not asked.
+    pub(super) fn check(path: &Path) -> Result<(), LockError> {
+        let checked = if path.exists() { access(path, AccessFlags::R_OK | AccessFlags::W_OK).map_err(io::Error::from) } else { may_make(path) };
+        checked.map_err(|source| LockError::Io { path: path.into(), source })
     }
 
     /// Takes the lock if nobody has it.

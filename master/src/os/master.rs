@@ -85,7 +85,11 @@ impl Master {
     /// [`StartError`]: everything that can be seen before a worker is spawned.
     pub fn prepare_under(manager: ServiceManager, options: Options, callbacks: Callbacks) -> Result<Master, StartError> {
         let account = Account::of(&options)?;
-        let (here, name) = check(&options, account.as_ref(), callbacks.before_fork.is_some())?;
+        check_system()?;
+        let place = Place::of(&options);
+        place.check_name()?;
+        check_worker(&options, &place.directory, account.as_ref(), callbacks.before_fork.is_some())?;
+        let Place { here, name, .. } = place;
         spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref(), account.as_ref())?;
         let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
@@ -123,14 +127,6 @@ impl Master {
             pid_file,
             control_socket,
         })
-    }
-
-    /// Looks for everything that [`prepare`](Self::prepare) would refuse, so far as that can be seen without taking anything.
-    ///
-    /// # Errors
-    /// [`StartError`]: what a start would end with.
-    pub fn check(options: &Options) -> Result<(), StartError> {
-        check(options, Account::of(options)?.as_ref(), false).map(drop)
     }
 
     /// Says how to read the configuration again; without it, [`Request::Reload`] is refused. It is called from the master's loop, and must not wait for anything but files.
@@ -259,17 +255,26 @@ impl Master {
     }
 }
 
-/// Where it would run, and under which name.
-fn check(options: &Options, account: Option<&Account>, has_callback: bool) -> Result<(PathBuf, String), StartError> {
-    check_system()?;
-    let here = working_directory();
-    let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
-    let name = options.name.clone().unwrap_or_else(|| default_name(&directory, &options.worker));
-    if !is_name(&name) {
-        return Err(StartError::Name { name });
+/// Where it runs, and under which name.
+pub(super) struct Place {
+    here: PathBuf,
+    /// Where workers start, with the links in it.
+    pub(super) directory: PathBuf,
+    pub(super) name: String,
+}
+
+impl Place {
+    pub(super) fn of(options: &Options) -> Place {
+        let here = working_directory();
+        let directory = options.dir.as_ref().map_or_else(|| here.clone(), |dir| here.join(dir));
+        let name = options.name.clone().unwrap_or_else(|| default_name(&directory, &options.worker));
+        Place { here, directory, name }
     }
-    check_worker(options, &directory, account, has_callback)?;
-    Ok((here, name))
+
+    /// Whether files can have the name.
+    pub(super) fn check_name(&self) -> Result<(), StartError> {
+        if is_name(&self.name) { Ok(()) } else { Err(StartError::Name { name: self.name.clone() }) }
+    }
 }
 
 /// Who can write to the folder of a socket can put something else in its place.
@@ -290,7 +295,7 @@ fn warn_of_unread_metrics(to: &MetricsTo) {
 }
 
 /// Pidfds are what makes signalling safe; without them there is no master.
-fn check_system() -> Result<(), StartError> {
+pub(super) fn check_system() -> Result<(), StartError> {
     let_children_be_reaped();
     pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(|errno| StartError::System { what: "watch processes by pidfd", source: errno.into() })
 }

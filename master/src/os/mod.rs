@@ -6,6 +6,7 @@
 mod account;
 mod adoption;
 mod callbacks;
+mod check;
 mod clock;
 mod connection;
 mod control;
@@ -62,6 +63,7 @@ mod watch;
 mod workers;
 
 pub use callbacks::{Answer, Callbacks, Evaluated, Surroundings};
+pub use check::Outlook;
 pub use error::StartError;
 pub use handover::HandoverError;
 pub use master::{Master, working_directory};

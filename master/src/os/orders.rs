@@ -14,7 +14,7 @@ use super::request::Request;
 use super::rights::Rights;
 use super::spawn::{self, Identity, Standing};
 use super::workers::{Stage, Worker};
-use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Signal, SizeChange, Ticket, Time, WorkerId};
+use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEOUT_MS, Phase, Signal, SizeChange, Ticket, Time, WorkerId};
 use crate::options::NumWorkers;
 use crate::told::Chain;
 
@@ -45,7 +45,7 @@ impl EventLoop {
             Request::Restart { signal } => self.request_restart(NOBODY, signal.as_deref()),
             // Refused, it has been logged.
             Request::Reload { signal } => drop(self.request_reload(NOBODY, signal.as_deref())),
-            Request::Stop { signal } => self.request_stop(signal.as_deref()),
+            Request::Stop { signal } => self.request_stop(signal.as_deref(), false),
             Request::Scale { change } => self.request_scale(None, change),
             // Refused, it has been logged.
             Request::Upgrade { program, signal } => drop(self.request_upgrade(program, signal.as_deref())),
@@ -71,9 +71,18 @@ impl EventLoop {
         self.note(Event::RestartRequested { ticket, size });
     }
 
-    pub(super) fn request_stop(&mut self, signal: Option<&str>) {
-        self.report_request("Shutdown requested", signal);
+    /// The second request makes the core hurry; one that wants it `now` is both.
+    pub(super) fn request_stop(&mut self, signal: Option<&str>, now: bool) {
+        let is_second = self.is_stopping();
+        self.report_stop_request(signal, now || is_second);
         self.note(Event::StopRequested);
+        if now && !is_second {
+            self.note(Event::StopRequested);
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.pool.phase() == Phase::Stopping
     }
 
     pub(super) fn request_scale(&mut self, client: Option<super::connection::ConnectionId>, change: SizeChange) {

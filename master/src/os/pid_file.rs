@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
+use super::check::may_make;
 use super::runtime_dir;
 
 /// More than any process id has digits.
@@ -23,9 +26,17 @@ impl PidFile {
         Ok(PidFile { path: std::path::absolute(path)?, content: format!("{}\n", std::process::id()) })
     }
 
+    /// Whether it could be written.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        may_make(path)?;
+        named_in(path).map(drop)
+    }
+
     /// Writes it whole, by rename: nobody reads half a number. What is no pid file, or another master's, is left alone.
     pub(super) fn write(path: &Path) -> io::Result<PidFile> {
-        may_be_replaced(path)?;
+        if let Some(pid) = named_in(path)?.filter(|pid| *pid != std::process::id() && is_master(*pid)) {
+            return Err(io::Error::other(format!("a running master (pid {pid}) has it; stop that one, or name another file by --pid-file")));
+        }
         let content = format!("{}\n", std::process::id());
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
@@ -44,23 +55,22 @@ impl Drop for PidFile {
     }
 }
 
-fn may_be_replaced(path: &Path) -> io::Result<()> {
+/// The process that a pid file names, if there is such a file; an error for what is none.
+fn named_in(path: &Path) -> io::Result<Option<u32>> {
     let is_file = match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => return Err(io::Error::from_raw_os_error(nix::libc::EISDIR)),
+        Ok(metadata) if metadata.is_dir() => return Err(Errno::EISDIR.into()),
         Ok(metadata) => metadata.is_file(),
         // Nothing is there; or it cannot be looked at, and then it cannot be replaced either.
-        Err(_) => return Ok(()),
+        Err(_) => return Ok(None),
     };
     let mut content = String::new();
     let read = is_file && File::open(path)?.take(CONTENT_MAX).read_to_string(&mut content).is_ok();
-    let (text, is_own) = (content.trim(), |pid| pid == std::process::id());
-    match text.parse() {
-        Ok(pid) if !is_own(pid) && is_master(pid) => {
-            Err(io::Error::other(format!("a running master (pid {pid}) has it; stop that one, or name another file by --pid-file")))
-        }
-        Ok(_) => Ok(()),
-        Err(_) if read && text.is_empty() => Ok(()),
-        Err(_) => Err(io::Error::other("what is there is no pid file, for it holds no number; move it away, or name another file by --pid-file")),
+    match content.trim() {
+        "" if read => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| io::Error::other("what is there is no pid file, for it holds no number; move it away, or name another file by --pid-file")),
     }
 }
 

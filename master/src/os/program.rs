@@ -41,7 +41,7 @@ pub enum ProgramError {
         generation: crate::core::GenerationId,
     },
     /// There is no such file.
-    #[error("the worker {} is not in {}; correct its name, or name its directory by --dir", worker.display(), directory.display())]
+    #[error("the worker {} is not in {}; {}", worker.display(), directory.display(), several_words(worker).unwrap_or("correct its name, or name its directory by --dir"))]
     NoSuchFile {
         /// As given.
         worker: PathBuf,
@@ -49,12 +49,24 @@ pub enum ProgramError {
         directory: PathBuf,
     },
     /// It is neither in the directory nor in PATH.
-    #[error("the worker {} is neither in {} nor in PATH; correct its name, or give its path", worker.display(), directory.display())]
+    #[error("the worker {} is neither in {} nor in PATH; {}", worker.display(), directory.display(), several_words(worker).unwrap_or("correct its name, or give its path"))]
     NotFound {
         /// As given.
         worker: PathBuf,
         /// Where it was looked for.
         directory: PathBuf,
+    },
+    /// It is a directory.
+    #[error("the worker {} is a directory; name the program or the script in it", path.display())]
+    IsDirectory {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It says how to run one.
+    #[error("{} is a configuration file and no worker; `-c {}` reads it", path.display(), path.display())]
+    Configuration {
+        /// Which.
+        path: PathBuf,
     },
     /// It cannot be run.
     #[error("the worker {} is not executable; `chmod +x` makes it so", path.display())]
@@ -100,6 +112,7 @@ impl Program {
             return match () {
                 // The one that was named looks for the module itself, as `require` does.
                 () if options.node.is_some() && is_module(&here) => Program::of_node(options, here, options.node.clone(), args),
+                () if here.is_dir() => Err(ProgramError::IsDirectory { path: here }),
                 () if !here.exists() => Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() }),
                 () if !here.is_file() || access(&here, AccessFlags::R_OK).is_err() => Err(ProgramError::NotReadable { path: here }),
                 () => Program::of_node(options, here, find_in(search_path, directory, OsStr::new("node")), args),
@@ -108,6 +121,8 @@ impl Program {
         // A file of that name in the directory comes first: `start app` means ./app.
         let found = match here.is_file() {
             true => Some(here),
+            // A directory may have the name of a program.
+            false if here.is_dir() && find_in(search_path, directory, worker.as_os_str()).is_none() => return Err(ProgramError::IsDirectory { path: here }),
             false if worker.as_os_str().as_bytes().contains(&b'/') => {
                 return Err(ProgramError::NoSuchFile { worker: worker.clone(), directory: directory.into() });
             }
@@ -115,9 +130,18 @@ impl Program {
         };
         match found {
             None => Err(ProgramError::NotFound { worker: worker.clone(), directory: directory.into() }),
+            Some(path) if !is_executable(&path) && path.extension().is_some_and(|extension| extension == "toml") => Err(ProgramError::Configuration { path }),
             Some(path) if !is_executable(&path) => Err(ProgramError::NotExecutable { path }),
             Some(path) => Ok(Program { path, args: args.collect(), is_node: false }),
         }
+    }
+
+    /// The file of the worker itself, whoever runs it, if it is there.
+    pub(super) fn file(options: &Options, directory: &Path, environment: &Environment) -> Option<PathBuf> {
+        if options.node.is_some() || is_script(&options.worker) {
+            return Some(directory.join(&options.worker)).filter(|script| script.is_file());
+        }
+        Program::find_worker(options, directory, environment).ok().map(|program| program.path)
     }
 
     fn of_node(options: &Options, script: PathBuf, node: Option<PathBuf>, args: impl Iterator<Item = OsString>) -> Result<Program, ProgramError> {
@@ -125,6 +149,12 @@ impl Program {
         let args = runner.args.into_iter().chain([script.into_os_string()]).chain(args).collect();
         Ok(Program { path: runner.node, args, is_node: true })
     }
+}
+
+/// What may be wrong with a worker that is not there and has a space in its name.
+fn several_words(worker: &Path) -> Option<&'static str> {
+    let has_space = worker.as_os_str().as_bytes().contains(&b' ');
+    has_space.then_some("give its arguments apart from it: as words of their own, or as `args` in the file")
 }
 
 /// Whether `require` would look there: a file, with or without its ending, or a folder that is a module.
@@ -213,7 +243,10 @@ mod tests {
         folder.file("plain", 0o644);
         assert!(matches!(find("plain"), Err(ProgramError::NotExecutable { .. })));
         std::fs::create_dir(folder.0.join("folder.js")).unwrap();
-        assert!(matches!(find("folder.js"), Err(ProgramError::NotReadable { .. })));
+        assert!(matches!(find("folder.js"), Err(ProgramError::IsDirectory { .. })));
+        assert!(matches!(find("."), Err(ProgramError::IsDirectory { .. })));
+        folder.file("dutch-master.toml", 0o644);
+        assert!(matches!(find("dutch-master.toml"), Err(ProgramError::Configuration { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::event_loop::EventLoop;
 use super::hook::with_room_for_a_queue;
 use super::program::Program;
 use super::snapshots::{self, Environment, environment};
-use crate::core::{GenerationId, Phase, Ticket};
+use crate::core::{GenerationId, Ticket};
 use crate::options::Options;
 
 /// The configuration as it was read again.
@@ -60,7 +60,7 @@ impl EventLoop {
     }
 
     fn reread(&mut self) -> Result<Options, Refused> {
-        if self.pool.phase() == Phase::Stopping {
+        if self.is_stopping() {
             return Err(Refused::Stopping);
         }
         let ReadAgain(read_again) = self.read_again.as_mut().ok_or(Refused::Unsupported)?;

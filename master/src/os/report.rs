@@ -5,7 +5,7 @@ use tracing::Level;
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
-use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, Recycle, Report, WhyGo, WorkerId};
+use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, HowStopped, Recycle, Report, WhyGo, WorkerId};
 
 /// The target of the log lines about the lifecycle: each of them is a fact of its own that people's scripts look for, so none is ever held back as a repetition.
 pub const LIFECYCLE: &str = "dutch_master::lifecycle";
@@ -43,7 +43,8 @@ impl Line {
     fn detail(&self) -> Option<String> {
         let status = self.code.map(|code| format!("code {code}")).or_else(|| self.signal.clone());
         let count = self.workers.map(|workers| format!("{workers} worker{}", if workers == 1 { "" } else { "s" }));
-        self.reason.clone().or(status).or(count)
+        let superseded = self.generation.zip(self.by).map(|(generation, by)| format!("generation {generation} by {by}"));
+        self.reason.clone().or(status).or(count).or(superseded)
     }
 }
 
@@ -127,7 +128,8 @@ impl EventLoop {
                 self.draw_jitter();
                 self.say(&Line { attempts: Some(*failures), delay_ms: Some(*delay_ms), ..Line::new(Level::WARN, "Waiting before the next start") });
             }
-            Report::HardKill { worker } => self.say(&Line::of(Level::WARN, "Worker did not end in time, killing it", *worker)),
+            Report::HardKill { worker, as_asked: false } => self.say(&Line::of(Level::WARN, "Worker did not end in time, killing it", *worker)),
+            Report::HardKill { worker, as_asked: true } => self.say(&Line::of(Level::INFO, "Killing worker at once, as asked", *worker)),
             Report::RestartAccepted { ticket, generation } => self.restart_accepted(*ticket, *generation),
             Report::RestartRefused { ticket, why: _ } => {
                 self.say(&Line::new(Level::WARN, "Restart refused, the master is stopping"));
@@ -146,12 +148,13 @@ impl EventLoop {
             Report::FirstStartFailed { attempts, why } => {
                 self.say(&Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..Line::new(Level::ERROR, "Cluster could not be started") });
             }
-            Report::ClusterShutdown { cleanly } => {
-                self.say(&match cleanly {
-                    true => Line::new(Level::INFO, "Cluster shutdown cleanly"),
-                    false => Line::new(Level::WARN, "Cluster did not shutdown cleanly"),
+            Report::ClusterShutdown { how } => {
+                self.say(&match how {
+                    HowStopped::Cleanly => Line::new(Level::INFO, "Cluster shutdown cleanly"),
+                    HowStopped::AtOnce => Line::new(Level::INFO, "Cluster shutdown at once, as asked"),
+                    HowStopped::Overdue => Line::new(Level::WARN, "Cluster did not shutdown cleanly"),
                 });
-                self.stopped(*cleanly);
+                self.stopped(*how);
             }
         }
     }
@@ -161,6 +164,12 @@ impl EventLoop {
         self.telling.is_ready = true;
         self.say(&Line { workers: Some(workers), ..Line::new(Level::INFO, "Cluster adopted") });
         self.try_for_missing_soon();
+    }
+
+    /// Someone asked for a stop, maybe one that waits for nobody.
+    pub(super) fn report_stop_request(&mut self, signal: Option<&str>, at_once: bool) {
+        let reason = at_once.then(|| "at once".into());
+        self.say(&Line { signal: signal.map(str::to_owned), reason, ..Line::new(Level::INFO, "Shutdown requested") });
     }
 
     /// Someone asked for something.
@@ -302,4 +311,15 @@ impl EventLoop {
 
 fn name_of(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_that_was_superseded_says_which_one_and_by_which() {
+        let line = Line { generation: Some(2), by: Some(3), ..Line::new(Level::INFO, "Restart superseded") };
+        assert_eq!(line.detail().as_deref(), Some("generation 2 by 3"));
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use super::check::may_make;
 use super::lock::{self, Lock};
 use super::socket_file::is_served;
 use super::state;
@@ -137,6 +138,20 @@ pub(super) fn prepare(has_passage: bool) -> Result<PathBuf, RuntimeDirError> {
     if has_passage && metadata.mode() & PASSAGE != PASSAGE {
         let open = || std::fs::set_permissions(&path, Permissions::from_mode(metadata.mode() & 0o7777 | PASSAGE));
         open().map_err(|source| RuntimeDirError::Io { path: path.clone(), source })?;
+    }
+    Ok(path)
+}
+
+/// Where the runtime directory is or would be made, if it is fit or could be.
+pub(super) fn check_place() -> Result<PathBuf, RuntimeDirError> {
+    let (path, forbidden) = choose(|name| std::env::var_os(name), geteuid().as_raw());
+    let missing = |above: &Path| above.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let found = match path.ancestors().take_while(|above| missing(above)).last() {
+        Some(first) => may_make(first).map(|()| None),
+        None => path.symlink_metadata().map(Some),
+    };
+    if let Some(metadata) = found.map_err(|source| RuntimeDirError::Io { path: path.clone(), source })? {
+        check(&path, &metadata, geteuid().as_raw(), forbidden)?;
     }
     Ok(path)
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
 
+use super::check::may_make;
+
 /// A socket file that we made. Dropping it leaves the file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
@@ -45,6 +47,14 @@ impl SocketFile {
         }
         let file = SocketFile { path: path.into(), inode: inode(path)? };
         Ok((socket, file))
+    }
+
+    /// Whether one could be had there. One that is served is looked at no further: it may be that of a master that goes on.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        match path.symlink_metadata() {
+            Ok(there) if !there.file_type().is_socket() => Err(Errno::EADDRINUSE.into()),
+            Ok(_) | Err(_) => may_make(path),
+        }
     }
 
     /// The one that this process made, under another program.

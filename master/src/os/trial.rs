@@ -22,6 +22,14 @@ pub struct Told<'a> {
     pub id: WorkerId,
 }
 
+/// Whether there is something to run.
+///
+/// # Errors
+/// [`StartError`] when there is nothing.
+pub fn check(options: &Options) -> Result<(), StartError> {
+    check_worker(options, &working_directory(), None, false)
+}
+
 /// The command that runs such a worker: a session of its own, the master's environment, Node with the SDK where the worker is a script.
 ///
 /// # Errors

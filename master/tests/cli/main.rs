@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
+mod check;
 mod clients;
+mod completions;
 mod config;
 mod fake_master;
 mod log;
+mod output;
 mod process;
 mod refused;
 mod start;

@@ -38,9 +38,8 @@ impl Drop for Folder {
 
 /// The program with masters of this folder only.
 pub(crate) fn program(folder: &Folder, args: &[&str]) -> Command {
-    // Whoever ran the tests may have had signals ignored, as `nohup` does.
-    let mut command = Command::new("env");
-    command.args(["--default-signal", env!("CARGO_BIN_EXE_dutch-master")]).args(args).current_dir(folder.path()).env("XDG_RUNTIME_DIR", folder.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dutch-master"));
+    command.args(args).current_dir(folder.path()).env("XDG_RUNTIME_DIR", folder.path());
     for variable in ["RUNTIME_DIRECTORY", "DUTCH_MASTER_SOCKET", "NO_COLOR"] {
         command.env_remove(variable);
     }

@@ -116,6 +116,10 @@ fn a_worker_that_is_not_there_says_where_it_was_looked_for() {
     let folder = Folder::new("no-worker");
     assert_refused(start(&folder, &["./nonesuch"]), &["./nonesuch is not in /", "correct its name, or name its directory by --dir"]);
     assert_refused(start(&folder, &["nonesuch"]), &["nor in PATH; correct its name, or give its path"]);
+    assert_refused(start(&folder, &["node app.js"]), &["the worker node app.js is not in /", "give its arguments apart from it"]);
+    assert_refused(start(&folder, &["."]), &["is a directory; name the program or the script in it"]);
+    fs::write(folder.path().join("shop.toml"), "").unwrap();
+    assert_refused(start(&folder, &["shop.toml"]), &["shop.toml is a configuration file and no worker; `-c /", "reads it"]);
     assert_refused(start(&folder, &["--dir", "nowhere", "sleep", "9"]), &["nowhere: No such file", "name another by --dir, or make it"]);
 }
 

@@ -49,6 +49,20 @@ fn sigterm_and_sigint_stop_the_master_and_say_which() {
 }
 
 #[test]
+fn a_stop_at_once_is_told_as_what_was_asked_for() {
+    let folder = Folder::new("at-once-stop");
+    let mut master = started(&folder, &[]);
+    let said = run(program(&folder, &["stop", "--now"]));
+    let told = "The master has stopped: at once, as asked; workers that had not ended were killed\n";
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), told), "{said:?}");
+    let line: Value = serde_json::from_str(&master.wait_for("Cluster shutdown at once, as asked")).unwrap();
+    assert_eq!(line["level"], "info");
+    let said = master.end();
+    assert_eq!((said.code, said.stderr.matches("Shutdown requested").count()), (Some(1), 1), "a worker was killed: {said:?}");
+    assert!(!said.stderr.contains("did not end in time"), "{said:?}");
+}
+
+#[test]
 fn the_restart_signal_can_be_chosen() {
     let folder = Folder::new("usr1");
     let mut master = started(&folder, &["--restart-signal", "usr1"]);

@@ -1,6 +1,6 @@
 //! Rule 11: stop is absorbing, from every state.
 
-use dutch_master::core::{Action, Config, EndOfRestart, Event, ExitStatus, Refusal, Report, Said, Signal, WhyGo};
+use dutch_master::core::{Action, Config, EndOfRestart, Event, ExitStatus, HowStopped, Refusal, Report, Said, Signal, WhyGo};
 
 use crate::world::World;
 
@@ -15,7 +15,7 @@ fn a_stop_closes_the_listeners_tells_everyone_and_ends_with_0() {
     assert_eq!(world.exit_code(), None);
     world.exit(2, 1);
     assert_eq!(world.exit_code(), Some(0));
-    assert!(world.has(&Report::ClusterShutdown { cleanly: true }));
+    assert!(world.has(&Report::ClusterShutdown { how: HowStopped::Cleanly }));
 }
 
 /// Catches: exit code 0 although work was cut off.
@@ -25,17 +25,25 @@ fn a_stop_that_needs_sigkill_ends_with_1() {
     world.event(Event::StopRequested);
     world.advance(30_000);
     assert_eq!(world.signals(), [(1, Signal::Terminate), (1, Signal::Kill)]);
+    assert!(world.has(&Report::HardKill { worker: 1, as_asked: false }));
     world.event(Event::WorkerExited { worker: 1, status: ExitStatus::Signal(9) });
     assert_eq!(world.exit_code(), Some(1));
+    assert!(world.has(&Report::ClusterShutdown { how: HowStopped::Overdue }));
 }
 
-/// Catches: a second signal that is ignored.
+/// Catches: a second signal that is ignored; what was asked for told as a failure.
 #[test]
 fn a_second_stop_moves_every_deadline_to_now() {
     let mut world = World::running(Config::default(), 2);
     world.event(Event::StopRequested);
     world.event(Event::StopRequested);
     assert_eq!(world.signals(), [(1, Signal::Kill), (2, Signal::Kill)]);
+    assert!(world.has(&Report::HardKill { worker: 2, as_asked: true }));
+    for id in [1, 2] {
+        world.event(Event::WorkerExited { worker: id, status: ExitStatus::Signal(9) });
+    }
+    assert!(world.has(&Report::ClusterShutdown { how: HowStopped::AtOnce }));
+    assert_eq!(world.exit_code(), Some(1));
 }
 
 /// Catches: a start, a hook or a lost worker that survives the stop; new workers during it (a stop while starting started new ones).

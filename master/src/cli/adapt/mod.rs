@@ -25,6 +25,7 @@ use self::ready::{ReadyOn, ready_on};
 use super::exit;
 use super::print::note;
 use super::resident;
+use super::suggest::suggest;
 use super::values;
 
 /// How long the master may take for `welcome`, and for a listener (SPEC 9).
@@ -50,10 +51,10 @@ Exit status: that of the program; 1 if there is no master or it gives no listene
 #[command(override_usage = "dutch-master adapt [OPTIONS] -- PROGRAM [ARGS…]", after_help = EXAMPLES)]
 pub(super) struct Adapt {
     /// When the program counts as serving: it says READY=1, has accepted a connection, or so long after its start.
-    #[arg(long, value_name = "notify|accept|delay:TIME", default_value = "accept", value_parser = ready_on)]
+    #[arg(long, value_name = "notify|accept|delay:TIME", default_value = "accept", value_parser = suggest(&["notify", "accept"], ready_on), hide_possible_values = true)]
     ready_on: ReadyOn,
     /// The signal that asks the program to finish and end.
-    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
+    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = suggest(&["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"], values::signal), hide_possible_values = true)]
     stop_signal: Signal,
     /// The program and its arguments.
     #[arg(value_name = "PROGRAM", num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]

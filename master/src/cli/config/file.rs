@@ -141,17 +141,18 @@ struct Reader<'a> {
 /// A value with the place where it stands.
 type Value<'i> = Spanned<DeValue<'i>>;
 
-/// What is wrong, and where.
-type Wrong = (Range<usize>, String);
+/// One thing that is wrong, and where.
+fn wrong(at: Range<usize>, message: impl Into<String>) -> Faults {
+    vec![(at.start, message.into())]
+}
 
 impl Reader<'_> {
     fn key(&mut self, key: &Spanned<toml::de::DeString<'_>>, value: &Value<'_>) {
-        if let Err((span, message)) = self.take(key.get_ref(), key.span(), value) {
-            self.faults.push((span.start, message));
-        }
+        let found = self.take(key.get_ref(), key.span(), value).err();
+        self.faults.extend(found.into_iter().flatten());
     }
 
-    fn take(&mut self, key: &str, key_span: Range<usize>, value: &Value<'_>) -> Result<(), Wrong> {
+    fn take(&mut self, key: &str, key_span: Range<usize>, value: &Value<'_>) -> Result<(), Faults> {
         let base = self.base;
         let settings = &mut self.contents.settings;
         let path = |value: &Value<'_>| one(key, value, |text| values::absolute_from(base, text));
@@ -193,7 +194,8 @@ impl Reader<'_> {
             "log_file" => settings.log_file = Some(path(value)?),
             "node_args" => settings.node_args = Some(list(key, value, keep)?),
             "node_sdk" => settings.node_sdk = Some(path(value)?),
-            unknown => return Err((key_span, keys::unknown(unknown))),
+            heading if value.get_ref().is_table() => return Err(wrong(key_span, keys::unknown_table(heading))),
+            unknown => return Err(wrong(key_span, keys::unknown(unknown))),
         }
         Ok(())
     }
@@ -216,67 +218,77 @@ fn add(variables: &mut Option<Vec<(String, String)>>, more: Vec<(String, String)
 }
 
 /// A single value: text, or a number where text that is one would do.
-fn one<T>(key: &str, value: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Wrong> {
+fn one<T>(key: &str, value: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Faults> {
     let (text, is_text) = match value.get_ref() {
         DeValue::String(text) => (text.to_string(), true),
         DeValue::Integer(number) if number.radix() == 10 && !keys::is_text(key) => (number.as_str().trim_start_matches('+').into(), false),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-            return Err((value.span(), wanted(key, value)));
+            return Err(wrong(value.span(), wanted(key, value)));
         }
     };
-    read(&text).map_err(|refused| (value.span(), format!("`{key}`: {}{refused}", if is_text { format!("\"{text}\": ") } else { format!("{text}: ") })))
+    let quote = if is_text { "\"" } else { "" };
+    read(&text).map_err(|refused| wrong(value.span(), format!("`{key}`: {quote}{text}{quote}: {refused}")))
 }
 
-fn list<T>(key: &str, value: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Wrong> {
+/// Several of them; each that is wrong is told.
+fn list<T>(key: &str, value: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Faults> {
     match value.get_ref() {
-        DeValue::Array(items) => items.iter().map(|item| one(key, item, &read)).collect(),
+        DeValue::Array(items) => all(items.iter().map(|item| one(key, item, &read))),
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => {
-            Err((value.span(), wanted(key, value)))
+            Err(wrong(value.span(), wanted(key, value)))
         }
     }
 }
 
+fn all<T>(outcomes: impl Iterator<Item = Result<T, Faults>>) -> Result<Vec<T>, Faults> {
+    let (mut right, mut faults) = (Vec::new(), Faults::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(value) => right.push(value),
+            Err(found) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() { Ok(right) } else { Err(faults) }
+}
+
 /// A single listener needs no list.
-fn listeners(value: &Value<'_>, base: &Path) -> Result<Vec<dutch_master::options::ListenSpec>, Wrong> {
+fn listeners(value: &Value<'_>, base: &Path) -> Result<Vec<dutch_master::options::ListenSpec>, Faults> {
     let read = |text: &str| values::listen_from(base, text);
     let listen = if value.get_ref().is_array() { list("listen", value, read)? } else { vec![one("listen", value, read)?] };
     match name_given_twice(&listen) {
-        Some(name) => Err((value.span(), format!("`listen`: two listeners have the name `{name}`"))),
+        Some(name) => Err(wrong(value.span(), format!("`listen`: two listeners have the name `{name}`"))),
         None => Ok(listen),
     }
 }
 
-fn switch(key: &str, value: &Value<'_>) -> Result<bool, Wrong> {
-    value.get_ref().as_bool().ok_or_else(|| (value.span(), wanted(key, value)))
+fn switch(key: &str, value: &Value<'_>) -> Result<bool, Faults> {
+    value.get_ref().as_bool().ok_or_else(|| wrong(value.span(), wanted(key, value)))
 }
 
-fn variables(value: &Value<'_>) -> Result<Vec<(String, String)>, Wrong> {
-    let Some(table) = value.get_ref().as_table() else { return Err((value.span(), wanted("worker_environment", value))) };
-    let mut variables = Vec::new();
-    for (name, value) in table {
-        let (span, name) = (name.span(), name.get_ref().as_ref());
-        if keys::is_known(name) {
-            // In TOML whatever follows a table's head belongs to the table.
-            return Err((
-                span,
-                format!("`{name}` stands below [worker_environment] and would be a variable; move it above (a variable of that name can be set by `env`)"),
-            ));
-        }
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return Err((span, "the name of a variable is not empty and has no `=` in it".into()));
-        }
-        let text = match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            DeValue::Boolean(truth) => truth.to_string(),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                return Err((value.span(), format!("`worker_environment.{name}`: a string is wanted, not {}", kind(value))));
-            }
-        };
-        variables.push((name.to_owned(), text));
+fn variables(value: &Value<'_>) -> Result<Vec<(String, String)>, Faults> {
+    let Some(table) = value.get_ref().as_table() else { return Err(wrong(value.span(), wanted("worker_environment", value))) };
+    all(table.iter().map(|(name, value)| variable(name.get_ref(), name.span(), value)))
+}
+
+fn variable(name: &str, span: Range<usize>, value: &Value<'_>) -> Result<(String, String), Faults> {
+    if keys::is_known(name) {
+        // In TOML whatever follows a table's head belongs to the table.
+        let below = "stands below [worker_environment] and would be a variable; move it above (a variable of that name can be set by `env`)";
+        return Err(wrong(span, format!("`{name}` {below}")));
     }
-    Ok(variables)
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(wrong(span, "the name of a variable is not empty and has no `=` in it"));
+    }
+    let text = match value.get_ref() {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            return Err(wrong(value.span(), format!("`worker_environment.{name}`: a string is wanted, not {}", kind(value))));
+        }
+    };
+    Ok((name.to_owned(), text))
 }
 
 fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
@@ -295,7 +307,12 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 fn wanted(key: &str, value: &Value<'_>) -> String {
-    format!("`{key}`: {} is wanted, not {}", keys::wanted(key), kind(value))
+    let hint = match (key, value.get_ref()) {
+        ("worker", DeValue::Array(_)) => "; its arguments go into `args`",
+        ("env", DeValue::Table(_)) => "; the table of variables is [worker_environment]",
+        _ => "",
+    };
+    format!("`{key}`: {} is wanted, not {}{hint}", keys::wanted(key), kind(value))
 }
 
 fn kind(value: &Value<'_>) -> &'static str {

@@ -69,6 +69,11 @@ pub(super) fn is_text(key: &str) -> bool {
     [TEXT, STRINGS].contains(&wanted(key))
 }
 
+/// What to say of a table that there is not.
+pub(super) fn unknown_table(heading: &str) -> String {
+    format!("there is no table [{heading}]: all keys stand at the top of the file, and the only table is [worker_environment]")
+}
+
 /// What to say of a key that there is not.
 pub(super) fn unknown(key: &str) -> String {
     let likeness = |known: &str| strsim::jaro_winkler(&key.to_lowercase().replace('-', "_"), known);

@@ -158,6 +158,15 @@ impl Origins {
         }
     }
 
+    /// Where the directory that workers start in comes from, also when nobody named one.
+    fn of_directory(&self, directory: Option<&Path>) -> String {
+        match (self.of("dir"), directory) {
+            (Origin::Default, None) => "default: where `start` is run".into(),
+            (Origin::Default, Some(_)) => "default: the folder of the file that names the worker".into(),
+            (origin @ (Origin::File(..) | Origin::CommandLine), _) => origin.to_string(),
+        }
+    }
+
     fn of_variable(&self, name: &str) -> Origin<'_> {
         match self.of(&variable(name)) {
             // What is not in the table comes from the list.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use dutch_master::Options;
 use dutch_master::core::Surge;
 use dutch_master::options::{ListenSpec, MetricsTo, NumWorkers, ReadyOn};
+use dutch_master::{Options, Outlook};
 
 use super::{Configuration, Origins};
 use crate::cli::rights;
@@ -21,13 +21,21 @@ const ORIGIN_COLUMN: usize = 40;
 /// All of it. What comes out can be used as a file.
 pub(in crate::cli) fn text(configuration: &Configuration) -> String {
     let Configuration { options, log, origins } = configuration;
+    let outlook = Outlook::of(options);
     let mut text = String::new();
-    for (key, value) in entries(options, log) {
+    for (key, value) in entries(options, log, &outlook) {
         let line = match value {
-            Value::Set(value) => format!("{key} = {value}"),
+            Value::Set(value) | Value::Becomes(value) => format!("{key} = {value}"),
             Value::Unset(why) => format!("# {key}: {why}"),
         };
-        add(&mut text, &line, &origins.of(key).to_string());
+        let origin = origins.of(key);
+        let what = match (key, &outlook.worker) {
+            // It stays as it was given: from the directory, whose links may move, it is looked for anew for each worker.
+            ("worker", Some(worker)) => format!("{origin}; now {}", worker.display()),
+            ("dir", _) => origins.of_directory(options.dir.as_deref()),
+            _ => origin.to_string(),
+        };
+        add(&mut text, &line, &what);
     }
     variables(&mut text, options, origins);
     text
@@ -51,18 +59,20 @@ fn variables(text: &mut String, options: &Options, origins: &Origins) {
 /// A value, or what holds while there is none.
 pub(super) enum Value {
     Set(String),
-    Unset(&'static str),
+    /// What the surroundings make of it, given or not.
+    Becomes(String),
+    Unset(String),
 }
 
 /// Every key but the variables, in the order of the documentation.
-pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)> {
+pub(super) fn entries(options: &Options, log: &Log, outlook: &Outlook) -> Vec<(&'static str, Value)> {
     // Without `..`: whatever is added has to be shown.
     let Options {
         worker,
         args,
         num_workers,
         listen,
-        dir,
+        dir: _, // as it is seen from here
         env: _,
         before_fork,
         user,
@@ -93,14 +103,14 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         node_sdk,
         node: _, // for embedding programs alone
     } = options;
-    let or = |value: Option<String>, why| value.map_or(Value::Unset(why), Value::Set);
+    let or = |value: Option<String>, why: &str| value.map_or_else(|| Value::Unset(why.into()), Value::Set);
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(self::path);
     vec![
         ("worker", Value::Set(self::path(worker))),
         ("args", Value::Set(strings(args))),
         ("num_workers", Value::Set(size(*num_workers))),
         ("listen", Value::Set(strings(listen.iter().map(listener)))),
-        ("dir", or(path(dir), "the directory in which `start` is run")),
+        ("dir", Value::Becomes(self::path(&outlook.directory))),
         ("before_fork", or(before_fork.as_deref().map(string), "no hook")),
         ("user", or(user.as_deref().map(string), "the master's own")),
         ("group", or(group.as_deref().map(string), "the user's")),
@@ -128,8 +138,8 @@ pub(super) fn entries(options: &Options, log: &Log) -> Vec<(&'static str, Value)
         ),
         ("adapt", or(adapt.as_deref().map(string), "the worker speaks the protocol")),
         ("restart_signal", Value::Set(string(restart_signal))),
-        ("name", or(name.as_deref().map(string), "made from worker and directory")),
-        ("socket", or(path(socket), "in the runtime directory")),
+        ("name", or(name.as_deref().map(string), &format!("{}, made from worker and directory", outlook.name))),
+        ("socket", or(path(socket), &format!("{}, in the runtime directory", outlook.control_socket.display()))),
         ("pid_file", or(path(pid_file), "none")),
         ("metrics", or(metrics.as_ref().map(|to| string(&metrics_to(to))), "not served")),
         ("log_format", Value::Set(choice(&log.format))),
@@ -306,7 +316,8 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_key_with_its_default() {
-        let shown = entries(&Options::new("-"), &source(Settings::default(), None).log());
+        let options = Options::new("-");
+        let shown = entries(&options, &source(Settings::default(), None).log(), &Outlook::of(&options));
         let documented = documented();
         let keys: Vec<_> = documented.iter().map(|(key, ..)| key.as_str()).collect();
         assert_eq!(keys, super::super::keys::KEYS.map(|(key, _)| key));
@@ -314,7 +325,7 @@ mod tests {
             let (_, default, _) = documented.iter().find(|(documented, ..)| documented == key).unwrap();
             match value {
                 Value::Set(value) if key != "worker" => assert_eq!(*default, value, "{key}"),
-                Value::Set(_) | Value::Unset(_) => assert_eq!(default, "–", "{key}"),
+                Value::Set(_) | Value::Becomes(_) | Value::Unset(_) => assert_eq!(default, "–", "{key}"),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The ways in which one and the same message may reach a worker (SPEC 3.1, 3.4 to 3.6).
 
 use dutch_master_protocol::codec;
+use dutch_master_protocol::limits::VALUES_MAX;
 use dutch_master_protocol::message::FromMaster;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,11 @@ pub(super) type Manner = fn(&FromMaster) -> Vec<Vec<u8>>;
 /// An event of no version, with keys of every kind.
 pub(super) fn unknown_event() -> Vec<u8> {
     canonical(&json!({ "event": "x-kit-dance", "seq": [1, -1, null, true, "text", { "event": 1 }] }))
+}
+
+/// Another one, with as many values as a message may have; five of them are the message, its two keys, the name and the array.
+pub(super) fn of_most_values() -> Vec<u8> {
+    canonical(&json!({ "event": "x-kit-crowd", "x": vec![Value::Null; VALUES_MAX - 5] }))
 }
 
 /// As a master sends it.

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use dutch_master::{Master, Options, StartError};
+use dutch_master::{Options, StartError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,7 +34,7 @@ use self::master::TestedMaster;
 use self::report::{Outcome, Tally};
 use self::session::Session;
 use self::trial::{Tested, Trial};
-use super::exit;
+use super::exit::{self, Failure};
 use super::print::{note, say};
 use super::values;
 
@@ -51,7 +51,7 @@ Examples:
 
 Before this, run the test vectors (protocol/vectors) through the worker's decoder and encoder: they are faster, and try many more encodings than the kit does.
 
-Exit status: 0 no case failed, 1 one did, 2 wrong usage.";
+Exit status: 0 no case failed; 1 one did; 2 wrong usage, or there is no such worker; 130 Ctrl-C.";
 
 #[derive(Debug, Args)]
 #[command(override_usage = "dutch-master conformance [OPTIONS] -- WORKER [ARGS…]", after_help = EXAMPLES)]
@@ -98,9 +98,9 @@ pub(super) struct Conformance {
 }
 
 /// Runs the kit; the exit code.
-pub(super) async fn run(command: Conformance) -> u8 {
+pub(super) async fn run(command: Conformance) -> Result<u8, Failure> {
     if let Some(kit) = &command.puppet {
-        return if puppet::obey(kit).is_ok() { exit::DONE } else { exit::FAILED };
+        return Ok(if puppet::obey(kit).is_ok() { exit::DONE } else { exit::FAILED });
     }
     let is_meant = |id: &str| command.only.is_empty() || command.only.iter().any(|rule| case::is_meant(id, rule));
     let chosen = if command.master {
@@ -108,7 +108,7 @@ pub(super) async fn run(command: Conformance) -> u8 {
             Ok(sessions) => sessions.into_iter().filter(|session| is_meant(&session.id)).map(Chosen::Session).collect(),
             Err(error) => {
                 note(&format!("error: the sessions cannot be read: {error}"));
-                return exit::FAILED;
+                return Ok(exit::FAILED);
             }
         }
     } else {
@@ -116,11 +116,11 @@ pub(super) async fn run(command: Conformance) -> u8 {
     };
     if chosen.is_empty() {
         note("error: no case of these rules; `dutch-master conformance --list` shows them all");
-        return exit::USAGE;
+        return Ok(exit::USAGE);
     }
     if command.list {
-        list(&chosen, command.json, is_meant);
-        return exit::DONE;
+        say(&list(&chosen, command.json, is_meant))?;
+        return Ok(exit::DONE);
     }
     let (strict, json, jobs) = (command.strict, command.json, command.jobs.into());
     let not_tried = if command.master { 0 } else { cases::NOT_TRIED.iter().filter(|(rule, _)| is_meant(rule)).count() };
@@ -129,14 +129,17 @@ pub(super) async fn run(command: Conformance) -> u8 {
         Ok(tested) => tested,
         Err(error) => {
             note(&format!("error: {}", dutch_master::Chain(&error)));
-            return exit::USAGE;
+            return Ok(exit::USAGE);
         }
     };
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return exit::FAILED };
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return Ok(exit::FAILED);
+    };
     let trials = tokio::task::spawn_blocking(move || {
         let show = |outcome: &Outcome| {
             if !json {
-                say(&outcome.text(strict));
+                // What cannot be written fails again with the tally.
+                let _ = say(&outcome.text(strict));
             }
         };
         if let Some(outcome) = is_first_to_connect.then(|| never_connects(&tested)).flatten() {
@@ -156,11 +159,11 @@ pub(super) async fn run(command: Conformance) -> u8 {
         let Tally { passed, failed, missed, untested } = tally;
         let cases: Vec<_> = outcomes.iter().map(|outcome| outcome.json(strict)).collect();
         let tally = json!({ "strict": strict, "ok": passed, "failed": failed, "missed": missed, "untested": untested, "not_tried": not_tried, "cases": cases });
-        say(&tally.to_string());
+        say(&tally.to_string())?;
     } else {
-        say(&tally.text(not_tried));
+        say(&tally.text(not_tried))?;
     }
-    if tally.failed == 0 && !outcomes.is_empty() { exit::DONE } else { exit::FAILED }
+    Ok(if tally.failed == 0 && !outcomes.is_empty() { exit::DONE } else { exit::FAILED })
 }
 
 /// What is to be tried.
@@ -194,7 +197,7 @@ impl Conformance {
         let mut words = self.worker.into_iter();
         let mut options = Options::new(words.next().unwrap_or_default());
         (options.args, options.node_sdk) = (words.collect(), self.node_sdk);
-        Master::check(&options)?;
+        dutch_master::trial::check(&options)?;
         Ok(Subject::Worker(Box::new(Tested { options, path: (!self.no_http).then_some(self.path), patience: self.timeout })))
     }
 }
@@ -258,21 +261,17 @@ fn try_one(chosen: &Chosen, tested: &Subject) -> Outcome {
     Outcome { id: id.into(), level, text: text.into(), verdict, log }
 }
 
-fn list(cases: &[Chosen], json: bool, is_meant: impl Fn(&str) -> bool) {
+fn list(cases: &[Chosen], json: bool, is_meant: impl Fn(&str) -> bool) -> String {
     let not_tried = cases::NOT_TRIED.iter().filter(|(rule, _)| is_meant(rule));
     if json {
         let shown = cases.iter().map(Chosen::about).map(|(id, level, text)| json!({ "id": id, "level": report::level(level), "text": text }));
         let not_tried: Vec<_> = not_tried.map(|(rule, why)| json!({ "rule": rule, "what": why })).collect();
-        return say(&json!({ "cases": shown.collect::<Vec<_>>(), "not_tried": not_tried }).to_string());
+        return json!({ "cases": shown.collect::<Vec<_>>(), "not_tried": not_tried }).to_string();
     }
-    for (id, level, text) in cases.iter().map(Chosen::about) {
-        say(&format!("{id:18} {:6} {text}", report::level(level)));
+    let mut lines: Vec<_> = cases.iter().map(Chosen::about).map(|(id, level, text)| format!("{id:18} {:6} {text}", report::level(level))).collect();
+    if !cases.iter().any(|chosen| matches!(chosen, Chosen::Session(_))) {
+        lines.push("\nNot tried:".into());
+        lines.extend(not_tried.map(|(rule, what)| format!("{rule:18}        {what}")));
     }
-    if cases.iter().any(|chosen| matches!(chosen, Chosen::Session(_))) {
-        return;
-    }
-    say("\nNot tried:");
-    for (rule, what) in not_tried {
-        say(&format!("{rule:18}        {what}"));
-    }
+    lines.join("\n")
 }

@@ -6,6 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
+use crate::os::check::may_make;
+
 /// What every page of a master begins with.
 const BEGINNING: &[u8] = b"# HELP dutch_master_";
 
@@ -17,6 +21,12 @@ pub(in crate::os) struct PageFile {
 }
 
 impl PageFile {
+    /// Whether it could be written; nothing is made.
+    pub(super) fn check(path: &Path) -> io::Result<()> {
+        may_make(path)?;
+        may_be_replaced(path)
+    }
+
     /// Sees whether it can be written; what stands there is left until there is a page.
     pub(super) fn prepare(path: &Path) -> io::Result<PageFile> {
         may_be_replaced(path)?;
@@ -54,7 +64,7 @@ impl PageFile {
 /// Only a page of a master is, or an empty file.
 fn may_be_replaced(path: &Path) -> io::Result<()> {
     let is_file = match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => return Err(io::Error::from_raw_os_error(nix::libc::EISDIR)),
+        Ok(metadata) if metadata.is_dir() => return Err(Errno::EISDIR.into()),
         Ok(metadata) => metadata.is_file(),
         // Nothing is there; or it cannot be looked at, and then it cannot be replaced either.
         Err(_) => return Ok(()),

@@ -26,9 +26,10 @@ use self::text::{Facts, Queue};
 use super::control_socket::Acceptor;
 use super::descriptors::{Inherited, Kept};
 use super::event_loop::EventLoop;
-use super::listeners::{ListenError, in_words};
+use super::listeners::{ListenError, foresee, in_words};
+use super::remedy::remedy;
 use super::socket_file::SocketFile;
-use crate::options::MetricsTo;
+use crate::options::{ListenSpec, MetricsTo};
 
 /// How often the file is written. Collectors read it every 15 s or less often; queues change without anything happening in the master, so a timer it is.
 const FILE_INTERVAL: Duration = Duration::from_secs(15);
@@ -43,7 +44,7 @@ pub enum MetricsError {
     #[error("cannot serve metrics")]
     Listen(#[from] ListenError),
     /// The file cannot be written.
-    #[error("cannot write the metrics file {}", path.display())]
+    #[error("cannot write the metrics file {}: {source}{}", path.display(), remedy(source))]
     File {
         /// Which.
         path: PathBuf,
@@ -124,6 +125,14 @@ impl Outlet {
         match to {
             MetricsTo::Serve(address) => Outlet::listen(address).map_err(|source| ListenError::of(address, source).into()),
             MetricsTo::File(path) => PageFile::prepare(path).map(Outlet::File).map_err(|source| MetricsError::File { path: path.clone(), source }),
+        }
+    }
+
+    /// Whether [`prepare`](Self::prepare) would refuse it, once there are these listeners.
+    pub(super) fn check(to: &MetricsTo, listeners: &[ListenSpec]) -> Result<(), MetricsError> {
+        match to {
+            MetricsTo::Serve(address) => Ok(foresee::address(address, listeners)?),
+            MetricsTo::File(path) => PageFile::check(path).map_err(|source| MetricsError::File { path: path.clone(), source }),
         }
     }
 

@@ -198,3 +198,22 @@ fn what_is_no_toml_is_refused_at_its_place() {
     let faults = wrong("name = \"a\"\nname = \"b\"\n");
     assert!(faults[0].0 == 2 && faults[0].2.contains("duplicate key"), "{faults:?}");
 }
+
+#[test]
+fn every_entry_of_a_list_or_a_table_that_is_wrong_is_told() {
+    let text = "listen = [\"8000\", \"localhost:1\", 99999]\nenv = [\"A\", \"B=1\", 3]\n[worker_environment]\nC = []\nD = 1\nnum_workers = 3\n";
+    let places: Vec<_> = wrong(text).into_iter().map(|(line, column, _)| (line, column)).collect();
+    assert_eq!(places, [(1, 19), (1, 34), (2, 8), (2, 20), (4, 5), (6, 1)]);
+}
+
+#[test]
+fn what_stands_in_the_wrong_place_is_told_where_to_go() {
+    for (text, hint) in [
+        ("[master]\nworker = \"app.js\"\n", "all keys stand at the top of the file"),
+        ("worker = [\"app.js\", \"--port\"]\n", "its arguments go into `args`"),
+        ("[env]\nA = \"1\"\n", "the table of variables is [worker_environment]"),
+    ] {
+        let faults = wrong(text);
+        assert!(faults.len() == 1 && faults[0].2.contains(hint), "{text}: {faults:?}");
+    }
+}

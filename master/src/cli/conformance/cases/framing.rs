@@ -7,6 +7,7 @@ use crate::cli::conformance::trial::Trial;
 pub(super) const CASES: &[Case] = &[
     must("3.1.4/pieces", "takes frames that arrive byte by byte", |trial| whole_life(trial, manner::in_pieces)),
     must("3.1.4/glued", "takes several frames that arrive at once", |trial| whole_life(trial, manner::glued)),
+    must("3.3.8", "takes a message of 1,024 values", most_values),
     must("3.4.1", "takes the widest encoding of every value, and keys in any order", |trial| whole_life(trial, manner::widest)),
     must("3.5.1", "takes optional keys that are nil", |trial| whole_life(trial, manner::with_nils)),
     must("3.6.1/unknown", "ignores events that it does not know, at any time", unknown_events),
@@ -19,6 +20,13 @@ pub(super) const CASES: &[Case] = &[
 fn whole_life(trial: &mut Trial<'_>, manner: Manner) -> Verdict {
     trial.manner = manner;
     trial.running()?;
+    trial.restart()?;
+    trial.drained()
+}
+
+fn most_values(trial: &mut Trial<'_>) -> Verdict {
+    trial.running()?;
+    trial.send(&manner::of_most_values())?;
     trial.restart()?;
     trial.drained()
 }
