@@ -69,8 +69,7 @@ fn every_file_says_what_it_is_for_and_has_one_subject() {
     assert!(all.len() > 50);
     for path in all {
         let text = fs::read_to_string(&path).expect("a source file");
-        let is_test = path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "test");
-        assert!(is_test || text.lines().count() <= LINES_MAX, "{} has more than {LINES_MAX} lines", path.display());
+        assert!(text.lines().count() <= LINES_MAX, "{} has more than {LINES_MAX} lines", path.display());
         let first = text.lines().find(|line| !line.starts_with("#!") && *line != "'use strict'").unwrap_or_default();
         assert!(first.starts_with("//") || first.starts_with("/*"), "{} does not begin by saying what it is for", path.display());
     }

@@ -98,8 +98,8 @@ impl Master {
         });
         let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
         listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
-        let ServiceManager { telling, sockets } = manager;
-        listeners.under_manager(sockets, telling.is_wanted());
+        let ServiceManager { telling, sockets, is_to_keep } = manager;
+        listeners.under_manager(sockets, is_to_keep && telling.is_wanted());
         options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
         listeners.inherit_the_rest();
         listeners.take_handed_over();

@@ -159,7 +159,15 @@ function settingsOf({ numWorkers, beforeFork, workerEnvironment, logger, logLeve
     readyOnHello: readyOn === 'hello',
     beforeFork: beforeFork !== undefined,
     debug,
+    ...serviceManager(process.env),
   }
+}
+
+/** What systemd has said to this process. */
+function serviceManager({ NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID }) {
+  if (!NOTIFY_SOCKET) return {}
+  const isWatched = Number(WATCHDOG_USEC) > 0 && (WATCHDOG_PID === undefined || Number(WATCHDOG_PID) === process.pid)
+  return { notifySocket: NOTIFY_SOCKET, watchdogUs: isWatched ? Number(WATCHDOG_USEC) : undefined }
 }
 
 /** The keys of the protocol as JavaScript has them. */

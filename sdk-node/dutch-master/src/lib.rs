@@ -67,9 +67,14 @@ pub fn start(settings: Settings, on_report: Function<'_, Report, ()>) -> napi::R
     let lines = tracing::Dispatch::new(LogLines::new(Arc::clone(&outlet), settings.debug));
     let asked = Arc::new(Asked::new(Arc::clone(&outlet)));
     let callbacks = asking::callbacks(&asked, settings.before_fork);
-    let options = settings.into_options()?;
-    let master = tracing::dispatcher::with_default(&lines, || Master::prepare_with(options.clone(), callbacks))
-        .map_err(|error| napi::Error::from_reason(dutch_master::Chain(&error).to_string()))?;
+    let prepare = || {
+        let manager = settings.service_manager();
+        let options = settings.into_options()?;
+        let master =
+            Master::prepare_under(manager, options.clone(), callbacks).map_err(|error| napi::Error::from_reason(dutch_master::Chain(&error).to_string()))?;
+        Ok::<_, napi::Error>((master, options))
+    };
+    let (master, options) = tracing::dispatcher::with_default(&lines, prepare)?;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (questions, questioned) = mpsc::channel(REQUESTS_MAX);
     let ended = Arc::new(Ended::default());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dutch_master::Options;
 use dutch_master::core::Surge;
 use dutch_master::options::{ListenSpec, ReadyOn, ResourceLimit, SocketAccess};
+use dutch_master::{Options, ServiceManager};
 use dutch_master_protocol::message::Address;
 use napi_derive::napi;
 
@@ -47,6 +47,10 @@ pub struct Settings {
     pub before_fork: bool,
     /// Someone reads log lines of level debug.
     pub debug: bool,
+    /// Where systemd wants to be told how it goes.
+    pub notify_socket: Option<String>,
+    /// How often it wants to be told that the master lives, at least.
+    pub watchdog_us: Option<f64>,
 }
 
 /// A configured listener: a path, or a port and perhaps a host.
@@ -63,6 +67,12 @@ pub struct Listen {
 }
 
 impl Settings {
+    /// Who started this process. Descriptors that it may have handed over are not taken: they are the program's.
+    pub(crate) fn service_manager(&self) -> ServiceManager {
+        let watchdog_us = limit(self.watchdog_us).map(|us| us as u64);
+        self.notify_socket.as_ref().map_or_else(ServiceManager::default, |socket| ServiceManager::that_is_told(socket.as_ref(), watchdog_us))
+    }
+
     pub(crate) fn into_options(self) -> napi::Result<Options> {
         let defaults = Options::new(self.worker);
         Ok(Options {

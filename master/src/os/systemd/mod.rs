@@ -7,8 +7,8 @@ mod notify;
 mod telling;
 
 use std::env;
-use std::ffi::OsString;
-use std::process;
+use std::ffi::{OsStr, OsString};
+use std::{io, process};
 
 use tracing::warn;
 
@@ -25,9 +25,17 @@ const ABOUT_SOCKETS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", 
 pub struct ServiceManager {
     pub(super) telling: Telling,
     pub(super) sockets: HandedSockets,
+    /// What is given to it to keep, the next master takes back.
+    pub(super) is_to_keep: bool,
 }
 
 impl ServiceManager {
+    /// One that is told how it goes, and neither lends nor keeps sockets: for programs that embed the master, whose descriptors are their own. `notify_socket` and `watchdog_us` are what it said in
+    /// `NOTIFY_SOCKET` and, to this process, in `WATCHDOG_USEC`.
+    pub fn that_is_told(notify_socket: &OsStr, watchdog_us: Option<u64>) -> ServiceManager {
+        ServiceManager { telling: Telling::new(notifier(notify_socket), watchdog_us.filter(|us| *us > 0)), ..ServiceManager::default() }
+    }
+
     /// What the environment and the descriptors from 3 on say. What cannot be used is told, and never stops a start.
     ///
     /// # Safety
@@ -35,9 +43,7 @@ impl ServiceManager {
     #[allow(unsafe_code)]
     pub unsafe fn from_env() -> ServiceManager {
         let ours = |variable| number(variable).is_none_or(|pid| pid == u64::from(process::id()));
-        let notifier = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()).and_then(|name| {
-            Notifier::to(&name).inspect_err(|error| warn!(socket = %name.display(), reason = %error, "The service manager cannot be told anything")).ok()
-        });
+        let notifier = env::var_os("NOTIFY_SOCKET").and_then(|name| notifier(&name));
         let watchdog_us = number("WATCHDOG_USEC").filter(|us| *us > 0 && ours("WATCHDOG_PID"));
         let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(process::id().into())).unwrap_or(0);
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -49,8 +55,13 @@ impl ServiceManager {
         for (name, why) in unfit {
             warn!(socket = name, reason = in_full(why), "Socket of the service manager cannot be used");
         }
-        ServiceManager { telling: Telling::new(notifier, watchdog_us), sockets }
+        ServiceManager { telling: Telling::new(notifier, watchdog_us), sockets, is_to_keep: true }
     }
+}
+
+fn notifier(name: &OsStr) -> Option<Notifier> {
+    let refused = |error: &io::Error| warn!(socket = %name.display(), reason = %error, "The service manager cannot be told anything");
+    if name.is_empty() { None } else { Notifier::to(name).inspect_err(refused).ok() }
 }
 
 fn number(variable: &str) -> Option<u64> {
