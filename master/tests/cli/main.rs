@@ -8,6 +8,7 @@ mod fake_master;
 mod log;
 mod process;
 mod refused;
+mod screen;
 mod start;
 mod top;
 mod usage;
