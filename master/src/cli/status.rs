@@ -233,6 +233,15 @@ pub(super) mod tests {
         }
     }
 
+    /// So many running workers, from 3 on.
+    pub(in crate::cli) fn report_of(workers: u32) -> Report {
+        let mut report = report();
+        let first = report.workers.remove(0);
+        let worker = |slot| WorkerReport { status: WorkerStatus { id: 3 + slot, slot, ..first.status.clone() }, ..first };
+        report.workers = (0..workers).map(worker).collect();
+        report
+    }
+
     #[test]
     fn people_see_the_pool_its_workers_and_its_listeners() {
         let expected = "\

@@ -26,6 +26,7 @@ use super::hook::Hooks;
 use super::listeners::Listeners;
 use super::metrics::{self, Askers, Counts};
 use super::reload::ReadAgain;
+use super::remedy::remedy;
 use super::request::Request;
 use super::rest::Rest;
 use super::snapshots::Snapshots;
@@ -355,7 +356,7 @@ impl EventLoop {
                 Ok(Some(socket)) => self.accepted(socket),
                 Ok(None) => return,
                 Err(error) => {
-                    warn!(reason = %error, "Cannot accept connections for the moment");
+                    warn!(reason = format!("{error}{}", remedy(&error)), "Cannot accept connections for the moment");
                     self.accept_again_at = Some(clock::now().after(ACCEPT_PAUSE_MS));
                     return;
                 }

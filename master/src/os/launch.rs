@@ -9,10 +9,13 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::exec_error::ELF;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sched::{CloneFlags, clone};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -163,11 +166,23 @@ impl Image {
             if self.output == Output::ToStandardError {
                 Errno::result(libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO))?;
             }
-            // As for a shell: a script without an interpreter line is run by sh.
+            libc::execve(self.arguments[0], self.arguments.as_ptr(), self.environment.as_ptr());
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() == Some(libc::ENOEXEC) && is_elf(CStr::from_ptr(self.arguments[0])) {
+                return Err(error);
+            }
+            // As for a shell: a script without an interpreter line is run by sh. A program for another processor would only confuse that.
             libc::execvpe(self.arguments[0], self.arguments.as_ptr(), self.environment.as_ptr());
         }
         Err(io::Error::last_os_error())
     }
+}
+
+/// Whether a file begins as a program for the processor does. Makes system calls only.
+fn is_elf(path: &CStr) -> bool {
+    let mut beginning = [0; ELF.len()];
+    let read = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()).and_then(|file| nix::unistd::read(&file, &mut beginning));
+    read.is_ok() && beginning == *ELF
 }
 
 fn terminated(text: &OsStr) -> io::Result<CString> {
@@ -252,7 +267,10 @@ mod tests {
         fs::write(&script, "exit 3\n").unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let code = exit_code(&Command::new(&script));
-        fs::remove_file(script).unwrap();
         assert_eq!(code, 3);
+        fs::write(&script, b"\x7fELF\x02exit 3\n").unwrap();
+        let refused = start(&Command::new(&script)).unwrap_err();
+        fs::remove_file(script).unwrap();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOEXEC), "a program for another processor is not");
     }
 }

@@ -362,6 +362,7 @@ impl ListenError {
             },
             Some(Errno::EACCES) if (1..FIRST_FREE_PORT).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),
+            Some(Errno::EMFILE | Errno::ENFILE) => remedy(&source).into(),
             Some(_) if address.path.is_some() => remedy(&source).into(),
             Some(_) | None => String::new(),
         };

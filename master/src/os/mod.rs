@@ -14,6 +14,7 @@ mod control_socket;
 mod descriptors;
 mod error;
 mod event_loop;
+mod exec_error;
 mod failpoint;
 mod greeting;
 mod handover;

@@ -1,5 +1,7 @@
 //! Carrying out what the core orders. What fails comes back to it as a fact.
 
+use std::path::Path;
+
 use dutch_master_protocol::message::{Disconnect, DisconnectReason, FromMaster};
 use nix::sys::signal::Signal as Number;
 use tracing::{debug, warn};
@@ -7,6 +9,7 @@ use tracing::{debug, warn};
 use super::callbacks::ask;
 use super::clock;
 use super::event_loop::EventLoop;
+use super::exec_error::failed;
 use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
 use super::program::Program;
@@ -144,7 +147,8 @@ impl EventLoop {
         let place = self.snapshots.directory(worker.generation, worker.directory).map_err(in_full)?;
         let snapshot = self.snapshots.get(worker.generation);
         let Some((snapshot, line)) = snapshot.and_then(|snapshot| Some((snapshot, snapshot.options.before_fork.as_ref()?))) else { return Ok(()) };
-        let process = spawn::hook(line, &place.path, &snapshot.environment).map_err(|error| spawn::failed("before_fork", None, &error))?;
+        let process = spawn::hook(line, &place.path, &snapshot.environment)
+            .map_err(|error| format!("before_fork: {}", failed(Path::new("/bin/sh"), &place.path, None, &error)))?;
         self.hooks.started(id, Work::Command(process), clock::now().after(HOOK_TIMEOUT_MS));
         Ok(())
     }
@@ -192,7 +196,7 @@ impl EventLoop {
         let account = self.account.as_ref();
         let standing = Standing { account, rights: Rights::new(account, &snapshot.options) };
         let spawned = spawn::worker(&program, &place.path, &snapshot.environment, &identity, standing);
-        let process = spawned.map_err(|error| spawn::failed(&program.path, account, &error))?;
+        let process = spawned.map_err(|error| failed(&program.path, &place.path, account, &error))?;
         failpoint::reached(Place::Spawned);
         debug!(workerId = id, workerPid = process.pid(), generation = worker.generation, directory = %place.path.display(), "Worker spawned");
         worker.lives(process);

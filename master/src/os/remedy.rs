@@ -22,7 +22,8 @@ pub fn remedy(error: &io::Error) -> &'static str {
         Some(Errno::ENAMETOOLONG) => "; choose a shorter path",
         Some(Errno::ELOOP) => "; a symbolic link is in the way",
         Some(Errno::ENXIO) => "; nobody reads that pipe",
-        Some(Errno::EMFILE | Errno::ENFILE) => "; raise the limit of open files (`ulimit -n`)",
+        Some(Errno::EMFILE) => "; this process may open no more files: raise its hard limit (`ulimit -Hn`, LimitNOFILE= of a unit)",
+        Some(Errno::ENFILE) => "; all processes together may open no more files: raise the system's limit (`sysctl fs.file-max`)",
         Some(_) | None => "",
     }
 }

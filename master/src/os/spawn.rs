@@ -1,6 +1,5 @@
 //! Starting a process that owes nothing to the master but what it is given: a session of its own, the three standard descriptors, default signals.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -177,22 +176,4 @@ pub(super) fn new_token() -> io::Result<String> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// What went wrong, for people.
-pub(super) fn failed(what: impl AsRef<OsStr>, account: Option<&Account>, error: &io::Error) -> String {
-    let what = what.as_ref().display();
-    match account {
-        None => format!("cannot run {what}: {error}"),
-        Some(account) => format!("cannot run {what} as {}: {error}{}", account.name(), remedy(error)),
-    }
-}
-
-/// What to do about a worker that cannot be run as somebody else.
-fn remedy(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EACCES) => "; that user must be able to enter the worker's directory and to run the program",
-        Some(libc::EPERM) => "; the master lacks CAP_SETUID, CAP_SETGID or the right to raise a limit",
-        Some(_) | None => "",
-    }
 }

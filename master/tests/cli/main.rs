@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod process;
 mod refused;
+mod screen;
 mod start;
 mod top;
 mod usage;

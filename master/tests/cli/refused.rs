@@ -124,6 +124,33 @@ fn a_worker_that_is_not_there_says_where_it_was_looked_for() {
 }
 
 #[test]
+fn a_worker_that_the_system_cannot_run_says_why() {
+    let folder = Folder::new("exec");
+    for (name, content, remedy) in [
+        ("interpreter", "#!/usr/bin/pythn3 -u\n", "its interpreter `/usr/bin/pythn3` is not there: install that, or correct the file's first line"),
+        ("windows", "#!/bin/sh\r\nexit\r\n", "its lines end as on Windows"),
+        // It must not be taken for a script that sh runs.
+        ("processor", "\u{7f}ELF\u{2}\u{1}\u{1}", "it was built for another kind of processor"),
+    ] {
+        let worker = script(&folder, name, content);
+        let said = run(start(&folder, &["-n", "1", "--restart-attempts", "1", worker.to_str().unwrap()]));
+        let told = format!("cannot run {}: ", worker.display());
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.lines().last().is_some_and(|line| line.contains(&told) && line.contains(remedy)), "{said:?}");
+    }
+}
+
+#[test]
+fn too_low_a_limit_of_open_files_says_how_to_raise_it() {
+    let folder = Folder::new("files");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_dutch-master"), "start"]);
+    limited.args(["-l", "127.0.0.1:0"].repeat(16)).args(["sleep", "9"]).current_dir(folder.path()).env("XDG_RUNTIME_DIR", folder.path());
+    limited.env_remove("RUNTIME_DIRECTORY");
+    assert_refused(limited, &["Too many open files (os error 24); this process may open no more files", "`ulimit -Hn`, LimitNOFILE="]);
+}
+
+#[test]
 fn a_script_without_node_or_sdk_says_how_to_get_them() {
     let folder = Folder::new("node");
     fs::write(folder.path().join("app.js"), "").unwrap();

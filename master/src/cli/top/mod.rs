@@ -12,7 +12,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::view::View;
+use self::view::{Scroll, View};
 use super::args::Which;
 use super::client::{Client, ClientError};
 use super::exit::{self, Failure};
@@ -60,6 +60,10 @@ async fn watch(terminal: &mut DefaultTerminal, asker: &mut Client, listener: &mu
             key = keys.recv() => match key {
                 Some(Key::Quit) | None => return Ok(false),
                 Some(Key::Redraw) => is_outdated = true,
+                Some(Key::Scroll(to)) => {
+                    view.scroll(to);
+                    is_outdated = true;
+                }
             },
             answer = listener.next() => match answer? {
                 Some(ToControl::Progress(progress)) => {
@@ -87,6 +91,29 @@ async fn watch(terminal: &mut DefaultTerminal, asker: &mut Client, listener: &mu
 enum Key {
     Quit,
     Redraw,
+    Scroll(Scroll),
+}
+
+impl Key {
+    fn of(event: &Event) -> Option<Key> {
+        let key = match event {
+            Event::Key(key) => key,
+            Event::Resize(..) => return Some(Key::Redraw),
+            Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => return None,
+        };
+        Some(match key.code {
+            KeyCode::Char('q') | KeyCode::Esc => Key::Quit,
+            // In raw mode Ctrl-C is a key like any other.
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Key::Quit,
+            KeyCode::Up | KeyCode::Char('k') => Key::Scroll(Scroll::Lines(-1)),
+            KeyCode::Down | KeyCode::Char('j') => Key::Scroll(Scroll::Lines(1)),
+            KeyCode::PageUp => Key::Scroll(Scroll::Pages(-1)),
+            KeyCode::PageDown => Key::Scroll(Scroll::Pages(1)),
+            KeyCode::Home => Key::Scroll(Scroll::Start),
+            KeyCode::End => Key::Scroll(Scroll::End),
+            _ => return None,
+        })
+    }
 }
 
 /// Reading keys blocks, so a thread of its own does it; it ends with the program.
@@ -94,13 +121,7 @@ fn keys() -> Receiver<Key> {
     let (sender, keys) = channel(KEYS_MAX);
     thread::spawn(move || {
         while let Ok(event) = event::read() {
-            let key = match event {
-                Event::Key(key) if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) => Key::Quit,
-                // In raw mode Ctrl-C is a key like any other.
-                Event::Key(key) if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) => Key::Quit,
-                Event::Resize(..) => Key::Redraw,
-                Event::Key(_) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => continue,
-            };
+            let Some(key) = Key::of(&event) else { continue };
             if sender.blocking_send(key).is_err() {
                 return;
             }
