@@ -18,7 +18,7 @@ impl Pool {
         self.actions.clear();
         self.adopting_until = Some(until);
         for worker in self.workers.values_mut() {
-            let was_there = worker.connected || worker.reconnect_by.is_some() || worker.is_running();
+            let was_there = worker.connected || worker.reconnect_by.is_some();
             worker.connected = false;
             // One that has not been there yet comes in its own time, up to the start timeout.
             worker.reconnect_by = (worker.is_live() && was_there).then_some(until);

@@ -25,7 +25,6 @@ pub(super) const NOT_TRIED: &[(&str, &str)] = &[
     ("2.1.2", "that its own children do not inherit the variables: the kit cannot make it start one"),
     ("2.2.1", "what an SDK does without a master: it is about programs, not about one worker"),
     ("3.1.3", "a stream that ends within a frame: nothing else follows from it than from any other end"),
-    ("3.3.8", "the most values that a message may have: the vectors try it, and more may be taken or refused"),
     ("3.6.3", "words that it does not know: only an address has some that must be known, and few workers look at it"),
     ("3.6.4", "that names are compared byte by byte"),
     ("4.2.2", "that nothing relies on the byte with which a descriptor arrives: one system cannot show it"),
