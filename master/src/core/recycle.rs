@@ -8,7 +8,7 @@ use super::pool::Pool;
 use super::time::Time;
 use super::worker::{State, Worker, WorkerId};
 
-/// The part of a limit over which the slots are spread: the first slot has the whole of it, the last one three quarters, so that workers that were started together are not due together.
+/// The part of a limit over which the slots are spread: the first slot has the whole of it, the others less, and none less than three quarters, so that workers that were started together are not due together.
 const SPREAD: u64 = 4;
 
 /// A slot's share of a limit (age, memory, requests), at least 1.

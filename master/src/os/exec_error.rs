@@ -18,10 +18,8 @@ pub(super) const ELF: &[u8; 4] = b"\x7fELF";
 /// What went wrong with this program, for people.
 pub(super) fn failed(program: &Path, directory: &Path, account: Option<&Account>, error: &io::Error) -> String {
     let whose = account.map_or(String::new(), |account| format!(" as {}", account.name()));
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound if !directory.is_dir() => format!("; its directory {} is gone", directory.display()),
-        _ => remedy(program, account.is_some(), error),
-    };
+    let is_homeless = error.kind() == io::ErrorKind::NotFound && !directory.is_dir();
+    let remedy = if is_homeless { format!("; its directory {} is gone", directory.display()) } else { remedy(program, account.is_some(), error) };
     format!("cannot run {}{whose}: {error}{remedy}", program.display())
 }
 

@@ -88,31 +88,36 @@ async fn watch(terminal: &mut DefaultTerminal, asker: &mut Client, listener: &mu
 }
 
 /// What a key is for.
+#[derive(Clone, Copy)]
 enum Key {
     Quit,
     Redraw,
     Scroll(Scroll),
 }
 
+/// Which key is for what.
+const KEYS: [(KeyCode, Key); 10] = [
+    (KeyCode::Char('q'), Key::Quit),
+    (KeyCode::Esc, Key::Quit),
+    (KeyCode::Up, Key::Scroll(Scroll::Lines(-1))),
+    (KeyCode::Char('k'), Key::Scroll(Scroll::Lines(-1))),
+    (KeyCode::Down, Key::Scroll(Scroll::Lines(1))),
+    (KeyCode::Char('j'), Key::Scroll(Scroll::Lines(1))),
+    (KeyCode::PageUp, Key::Scroll(Scroll::Pages(-1))),
+    (KeyCode::PageDown, Key::Scroll(Scroll::Pages(1))),
+    (KeyCode::Home, Key::Scroll(Scroll::Start)),
+    (KeyCode::End, Key::Scroll(Scroll::End)),
+];
+
 impl Key {
     fn of(event: &Event) -> Option<Key> {
-        let key = match event {
-            Event::Key(key) => key,
-            Event::Resize(..) => return Some(Key::Redraw),
-            Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => return None,
-        };
-        Some(match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => Key::Quit,
+        match event {
             // In raw mode Ctrl-C is a key like any other.
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Key::Quit,
-            KeyCode::Up | KeyCode::Char('k') => Key::Scroll(Scroll::Lines(-1)),
-            KeyCode::Down | KeyCode::Char('j') => Key::Scroll(Scroll::Lines(1)),
-            KeyCode::PageUp => Key::Scroll(Scroll::Pages(-1)),
-            KeyCode::PageDown => Key::Scroll(Scroll::Pages(1)),
-            KeyCode::Home => Key::Scroll(Scroll::Start),
-            KeyCode::End => Key::Scroll(Scroll::End),
-            _ => return None,
-        })
+            Event::Key(key) if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
+            Event::Key(key) => KEYS.iter().find(|(code, _)| *code == key.code).map(|(_, key)| *key),
+            Event::Resize(..) => Some(Key::Redraw),
+            Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => None,
+        }
     }
 }
 
