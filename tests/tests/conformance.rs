@@ -217,6 +217,7 @@ const FAULTS: &[(&str, Expected)] = &[
         These(&[
             "3.1.4/pieces",
             "3.1.4/glued",
+            "3.3.8",
             "3.4.1",
             "3.5.1",
             "3.6.1/unknown",
