@@ -27,6 +27,9 @@ pub(super) enum Failure {
     /// None runs.
     #[error("no master runs; `dutch-master start WORKER` starts one")]
     NoMaster,
+    /// They died, and their workers serve on.
+    #[error("{} died, and its workers serve on: start it again as it was started, and it takes them over", masters(.0))]
+    Died(Vec<String>),
     /// None of that name runs.
     #[error("no master of the name `{name}` runs{}", these_do(.running))]
     NoSuchMaster { name: String, running: Vec<Running> },
@@ -56,10 +59,15 @@ pub(super) enum Failure {
     Client(#[from] ClientError),
 }
 
+fn masters(names: &[String]) -> String {
+    names.iter().map(|name| format!("the master `{name}`")).collect::<Vec<_>>().join(" and ")
+}
+
 impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Failure::NoMaster
+            | Failure::Died(_)
             | Failure::NoSuchMaster { .. }
             | Failure::SameName { .. }
             | Failure::Several(_)

@@ -14,9 +14,18 @@ pub(super) fn socket(which: &Which) -> Result<PathBuf, Failure> {
     let from_environment = || env::var_os(SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from);
     match (&which.socket, &which.name) {
         (Some(socket), _) => Ok(socket.clone()),
-        (None, Some(name)) => named(all()?, name),
-        (None, None) => from_environment().map_or_else(|| only(all()?), Ok),
+        (None, Some(name)) => named(all()?, name).map_err(|failure| unless_died(failure, |died| died == name)),
+        (None, None) => from_environment().map_or_else(|| only(all()?).map_err(|failure| unless_died(failure, |_| true)), Ok),
     }
+}
+
+/// A service whose master died serves on: that is told instead, where such a one is meant.
+fn unless_died(failure: Failure, is_meant: impl Fn(&str) -> bool) -> Failure {
+    if !matches!(failure, Failure::NoMaster | Failure::NoSuchMaster { .. }) {
+        return failure;
+    }
+    let died: Vec<_> = runtime_dir::died().into_iter().filter(|name| is_meant(name)).collect();
+    if died.is_empty() { failure } else { Failure::Died(died) }
 }
 
 /// Every master that runs and that the user may talk to, by name.

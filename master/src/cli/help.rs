@@ -35,6 +35,7 @@ Exit status, of every command that says nothing else:
 pub(super) const START: &str = "\
 Listeners:
   8000  127.0.0.1:8000  [::1]:8000  unix:/run/app.sock  admin=127.0.0.1:9000
+  A port alone is that of every address of the machine, not of this machine's own 127.0.0.1.
   Workers may also ask for others; a Node app does so by `app.listen(8000)`.
 
 Signals to the master:

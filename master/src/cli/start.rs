@@ -59,6 +59,7 @@ pub(super) async fn run(command: Start) -> u8 {
         }),
         None => anew(),
     };
+    let log_file = log.file.clone();
     let master = match prepared {
         Ok(master) => {
             let invocation = upgrade::invocation(&log);
@@ -73,8 +74,8 @@ pub(super) async fn run(command: Start) -> u8 {
         never = logger.tell_repeats() => match never {},
     };
     logger.finish();
-    if code != exit::DONE && logger.has_file() {
-        note(&format!("dutch-master: ended with exit code {code}; the log file says why"));
+    if let Some(file) = log_file.filter(|_| code != exit::DONE && logger.has_file()) {
+        note(&format!("dutch-master: ended with exit code {code}; {} says why", file.display()));
     }
     code
 }
@@ -82,7 +83,7 @@ pub(super) async fn run(command: Start) -> u8 {
 /// What systemd gave to this process, if it was systemd that started it.
 #[allow(unsafe_code)]
 fn service_manager() -> ServiceManager {
-    // SAFETY: this program has one thread, and what is asked for here for the first time was opened before it started.
+    // SAFETY: this program has one thread, and everything that it opens itself is close-on-exec.
     unsafe { ServiceManager::from_env() }
 }
 

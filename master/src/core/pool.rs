@@ -114,6 +114,13 @@ impl Pool {
         self.reconcile(now);
     }
 
+    /// Whether it may have been written by a pool: one that was read and is not must not be gone on with.
+    pub fn is_consistent(&self) -> bool {
+        let known = |generation: GenerationId| generation <= self.last_generation;
+        let workers = self.workers.iter().all(|(id, worker)| *id == worker.id && *id <= self.last_worker && worker.generation > 0 && known(worker.generation));
+        workers && (1..=SIZE_MAX).contains(&self.size) && self.restart.as_ref().is_none_or(|restart| known(restart.target)) && self.committed.is_none_or(known)
+    }
+
     /// The next order, in the order in which they have to be carried out.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

@@ -206,10 +206,11 @@ impl Pool {
     }
 
     fn complete_a_finished_restart(&mut self) {
-        let Some(target) = self.restart.as_ref().map(|restart| restart.target) else { return };
+        let Some((target, settled)) = self.restart.as_ref().map(|restart| (restart.target, restart.settled)) else { return };
         let outdated = self.count(|w| w.generation < target && (w.is_live() || w.state == State::Lost));
         let renewed = self.count(|w| w.generation == target && w.is_running());
-        if outdated > 0 || renewed < self.size {
+        // The first start waits for nobody to last: there is nothing to fall back to.
+        if outdated > 0 || renewed < self.size || (self.has_been_ready && !settled) {
             return;
         }
         self.committed = Some(target);

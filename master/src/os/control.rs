@@ -71,7 +71,12 @@ impl Clients {
 
     /// Whether it waits for nothing.
     pub(super) fn is_idle(&self, id: ConnectionId) -> bool {
-        !self.waiting.contains_key(&id) && !self.subscribers.contains(&id)
+        !self.is_waiting(id) && !self.subscribers.contains(&id)
+    }
+
+    /// It has asked for something that is under way.
+    pub(super) fn is_waiting(&self, id: ConnectionId) -> bool {
+        self.waiting.contains_key(&id)
     }
 
     pub(super) fn scaling_asked(&mut self, client: Option<ConnectionId>) {

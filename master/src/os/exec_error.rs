@@ -1,12 +1,12 @@
 //! Why a program could not be run, in one line that says what to do about it. The system has one number for several mistakes, so the program's file is looked at.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use super::account::Account;
+use super::regular_file;
 use super::remedy::remedy as of_limits;
 
 /// Longest first line that the system reads for an interpreter.
@@ -56,7 +56,7 @@ fn missing(beginning: &[u8]) -> String {
 fn beginning(program: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     // What cannot be read is told without.
-    let _ = File::open(program).and_then(|file| file.take(FIRST_LINE_MAX).read_to_end(&mut bytes));
+    let _ = regular_file::open(program).and_then(|file| file.take(FIRST_LINE_MAX).read_to_end(&mut bytes));
     bytes
 }
 

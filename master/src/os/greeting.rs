@@ -40,9 +40,10 @@ impl EventLoop {
         let clients = self.connections_that(|connection| connection.role == Role::Control);
         if clients.len() >= CLIENTS_MAX {
             let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
-            // One that waits for nothing makes room.
-            let idle = clients.into_iter().find(|client| self.clients.is_idle(*client)).ok_or_else(full)?;
-            self.end(idle, &full());
+            // One that waits for nothing makes room, else one that only looks on: forgotten subscribers must not keep out who wants to stop the pool.
+            let of_no_use = |is_so: &dyn Fn(&ConnectionId) -> bool| clients.iter().copied().find(is_so);
+            let ended = of_no_use(&|client| self.clients.is_idle(*client)).or_else(|| of_no_use(&|client| !self.clients.is_waiting(*client)));
+            self.end(ended.ok_or_else(full)?, &full());
         }
         let offered = [features::RELOAD]
             .into_iter()

@@ -39,6 +39,9 @@ const OUT_OF_BOUNDS: &str =
 /// The remedy where it is this master itself that has an address.
 const TAKEN_BEFORE: &str = "; an earlier --listen has taken it";
 
+/// The same for what a worker asks for.
+const TAKEN_OTHERWISE: &str = "; a listener of this master at another address is in its way: name the same address in --listen and in the program";
+
 /// A configured listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{remedy}")]
@@ -143,7 +146,7 @@ impl Listeners {
                         let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
                         self.holder_searches = self.holder_searches.saturating_add(1);
                         let message = match self.holder_searches {
-                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string(),
+                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string().replace(TAKEN_BEFORE, TAKEN_OTHERWISE),
                             _ => format!("cannot listen on {}: {error}", in_words(&address)),
                         };
                         return refused(&format!("{name:?}"), message);
@@ -262,6 +265,12 @@ impl Listeners {
     pub(super) fn backlogs(&self) -> BTreeMap<Key, u32> {
         let there = self.sockets.iter().filter_map(|(key, held)| Some((key.clone(), held.socket.backlog()?)));
         there.chain(self.missing.backlogs()).collect()
+    }
+
+    /// Configured ones that none of those has asked for, by name or address.
+    pub(super) fn untaken(&self, serves: impl Fn(WorkerId) -> bool) -> Vec<String> {
+        let is_untaken = |key: &Key| !self.registry.holders(key).any(&serves);
+        self.registry.iter().filter(|(key, entry)| entry.configured && is_untaken(key)).map(|(key, _)| key.clone()).collect()
     }
 
     /// For `status`.

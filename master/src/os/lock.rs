@@ -1,20 +1,20 @@
 //! A lock file that is held for a master's life, so that two masters never serve one name. It says who holds it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc::O_NOFOLLOW;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::check::may_make;
 use super::descriptors::{Inherited, Kept};
+use super::regular_file;
 use super::remedy::remedy;
 
 /// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
@@ -142,8 +142,7 @@ impl Lock {
     fn open(path: &Path) -> Result<Flock<File>, LockError> {
         let failed = |source| LockError::Io { path: path.into(), source };
         loop {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(path).map_err(failed)?;
+            let file = regular_file::open_or_make(path).map_err(failed)?;
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
@@ -188,7 +187,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 /// What a lock file says about its holder, who may be dead.
 pub(super) fn read_holder(path: &Path) -> Option<Holder> {
     let mut content = Vec::new();
-    File::open(path).ok()?.take(CONTENT_MAX).read_to_end(&mut content).ok()?;
+    regular_file::open(path).ok()?.take(CONTENT_MAX).read_to_end(&mut content).ok()?;
     let mut lines = content.split(|byte| *byte == b'\n');
     let pid = std::str::from_utf8(lines.next()?).ok()?.parse().ok()?;
     let socket = lines.next().filter(|path| !path.is_empty())?;

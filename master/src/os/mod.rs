@@ -40,6 +40,7 @@ mod preflight;
 mod process;
 mod program;
 mod readiness;
+mod regular_file;
 mod reload;
 mod remedy;
 mod report;

@@ -1,14 +1,14 @@
 //! The file that tells other programs the master's pid.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::check::may_make;
-use super::runtime_dir;
+use super::{regular_file, runtime_dir};
 
 /// More than any process id has digits.
 const CONTENT_MAX: u64 = 32;
@@ -40,7 +40,8 @@ impl PidFile {
         let content = format!("{}\n", std::process::id());
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
-        let written = fs::write(&new, &content).and_then(|()| fs::rename(&new, path));
+        let make = || regular_file::make(Path::new(&new), 0o644)?.write_all(content.as_bytes());
+        let written = make().and_then(|()| fs::rename(&new, path));
         // Neither a full disk nor a directory of that name leaves anything behind.
         written.inspect_err(|_| drop(fs::remove_file(&new)))?;
         Ok(PidFile { path: std::path::absolute(path)?, content })
@@ -49,7 +50,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if fs::read_to_string(&self.path).is_ok_and(|content| content == self.content) {
+        if read(&self.path).is_ok_and(|content| content == self.content) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -57,21 +58,26 @@ impl Drop for PidFile {
 
 /// The process that a pid file names, if there is such a file; an error for what is none.
 fn named_in(path: &Path) -> io::Result<Option<u32>> {
-    let is_file = match path.metadata() {
+    match path.metadata() {
         Ok(metadata) if metadata.is_dir() => return Err(Errno::EISDIR.into()),
-        Ok(metadata) => metadata.is_file(),
+        Ok(_) => {}
         // Nothing is there; or it cannot be looked at, and then it cannot be replaced either.
         Err(_) => return Ok(None),
-    };
-    let mut content = String::new();
-    let read = is_file && File::open(path)?.take(CONTENT_MAX).read_to_string(&mut content).is_ok();
-    match content.trim() {
-        "" if read => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| io::Error::other("what is there is no pid file, for it holds no number; move it away, or name another file by --pid-file")),
     }
+    match read(path) {
+        Ok(content) if content.trim().is_empty() => Ok(None),
+        content => content.ok().and_then(|content| content.trim().parse().ok()).map(Some).ok_or_else(no_pid_file),
+    }
+}
+
+fn no_pid_file() -> io::Error {
+    io::Error::other("what is there is no pid file, for it holds no number; move it away, or name another file by --pid-file")
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut content = String::new();
+    regular_file::open(path)?.take(CONTENT_MAX).read_to_string(&mut content)?;
+    Ok(content)
 }
 
 /// Whether a process lives and is a master. A pid file that was left behind may name any other process by now.
@@ -94,6 +100,17 @@ mod tests {
         assert!(path.exists());
         drop(PidFile::write(&path).unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_never_ends_in_its_place_is_not_read_to_its_end() {
+        let path = std::env::temp_dir().join(format!("dm-pid-endless-{}", std::process::id()));
+        let file = PidFile::write(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        drop(file);
+        assert!(path.is_symlink(), "another's is left alone");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

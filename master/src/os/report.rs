@@ -1,11 +1,11 @@
 //! What the core reports, as log lines and for those who wait. The wording is that of the original and people's scripts look for it; every fact is told once.
 
 use dutch_master_protocol::control::Progress;
-use tracing::Level;
+use tracing::{Level, warn};
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
-use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, HowStopped, Recycle, Report, WhyGo, WorkerId};
+use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, HowStopped, Recycle, Report, WhyGo, Worker, WorkerId};
 
 /// The target of the log lines about the lifecycle: each of them is a fact of its own that people's scripts look for, so none is ever held back as a repetition.
 pub const LIFECYCLE: &str = "dutch_master::lifecycle";
@@ -100,6 +100,7 @@ impl EventLoop {
             Report::ClusterReady { workers } => {
                 self.telling.is_ready = true;
                 self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") });
+                self.warn_of_untaken_listeners();
             }
             Report::ClusterAdopted { workers } => self.say_adopted(*workers),
             Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
@@ -254,12 +255,21 @@ impl EventLoop {
         };
         self.say_to_others(&line, |wait| wait == Wait::Restart(Some(generation)));
         if *end == EndOfRestart::Done {
+            self.warn_of_untaken_listeners();
             self.listeners.restart_completed();
         }
         if let EndOfRestart::GivenUp { .. } = end {
             self.apply_policies(&self.options_of(self.pool.generation()).clone());
         }
         self.restart_ended(generation, end);
+    }
+
+    /// The system takes connections there all the same, and nobody would ever answer them.
+    fn warn_of_untaken_listeners(&self) {
+        let serves = |worker| self.pool.worker(worker).is_some_and(Worker::is_running);
+        for listener in self.listeners.untaken(serves) {
+            warn!(listener, "No worker has taken this listener so far: whoever connects there waits");
+        }
     }
 
     /// Why a worker failed, and what to do about it where that can be guessed.

@@ -101,6 +101,16 @@ pub fn running() -> io::Result<Vec<Running>> {
     if std::env::var_os("RUNTIME_DIRECTORY").is_some() { running_in(&path(), &[]) } else { running_in(&path(), &[&path(), Path::new(SERVICES)]) }
 }
 
+/// Names of masters of the runtime directory that died, and whose workers serve on.
+pub fn died() -> Vec<String> {
+    let states =
+        path().read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|it| it == "state"));
+    let died = states.filter(|path| living(&path.with_extension("lock")).is_none() && state::has_living_workers(path));
+    let mut names: Vec<_> = died.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    names
+}
+
 /// Those of `own`, and those of the directories within each of `services`.
 fn running_in(own: &Path, services: &[&Path]) -> io::Result<Vec<Running>> {
     let entries = match own.read_dir() {

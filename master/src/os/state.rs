@@ -2,19 +2,19 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::hash::Hasher;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::libc::O_NOFOLLOW;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint::{self, Place};
 use super::metrics::Counts;
 use super::missing::Dead;
 use super::process::lives;
+use super::regular_file;
 use super::snapshots::Snapshots;
 use super::workers::Workers;
 use crate::core::listeners::{Key, Registry};
@@ -116,7 +116,7 @@ impl StateFile {
         }
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(O_NOFOLLOW).open(&new)?;
+        let mut file = regular_file::make(Path::new(&new), 0o600)?;
         failpoint::reached(Place::StateOpened);
         let written = file.write_all(&bytes).and_then(|()| {
             failpoint::reached(Place::StateWritten);
@@ -140,7 +140,7 @@ impl State {
     pub(super) fn left_at(path: &Path) -> Result<Option<State>, StateError> {
         let mut bytes = Vec::new();
         let failed = |source| StateError::Io { path: path.into(), source };
-        match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(path) {
+        match regular_file::open_no_link(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.and_then(|file| file.take(BYTES_MAX).read_to_end(&mut bytes)).map_err(failed)?,
         };
@@ -154,6 +154,9 @@ impl State {
             return Err(StateError::Version { path: path.into(), version });
         }
         let Sealed { state, .. } = serde_json::from_slice::<Sealed<State>>(&bytes).map_err(malformed)?;
+        if !state.pool.is_consistent() {
+            return Err(malformed(serde_json::Error::custom("what it says of its workers cannot be")));
+        }
         Ok(Some(state).filter(|state| !state.living().is_empty()))
     }
 
@@ -168,6 +171,11 @@ impl State {
     pub(super) fn living(&self) -> BTreeSet<WorkerId> {
         self.workers.iter().filter(|(_, worker)| worker.pid.zip(worker.began).is_some_and(|(pid, began)| lives(pid, began))).map(|(id, _)| id).collect()
     }
+}
+
+/// Whether a master of this boot left living workers.
+pub(super) fn has_living_workers(path: &Path) -> bool {
+    matches!(State::left_at(path), Ok(Some(_)))
 }
 
 /// Whether workers may wait for a successor of the master that wrote this.

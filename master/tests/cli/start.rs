@@ -3,13 +3,15 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
+use std::time::Instant;
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Folder, Running, program, run};
+use crate::process::{Folder, HANG, Running, program, run};
 
 /// A worker that waits until it is told to end.
 const WORKER: [&str; 2] = ["sleep", "1000"];
@@ -107,6 +109,47 @@ fn a_hang_up_that_was_ignored_from_the_beginning_stays_ignored() {
     let said = master.end();
     assert_eq!(said.code, Some(0));
     assert!(!said.stderr.contains("SIGHUP"), "{said:?}");
+}
+
+#[test]
+fn commands_say_that_a_master_has_died_while_its_workers_serve_on() {
+    let folder = Folder::new("died");
+    let mut master = started(&folder, &["--name", "web"]);
+    let worker = loop {
+        if let Some(pid) = status(&folder, &[])["workers"][0]["pid"].as_i64() {
+            break Pid::from_raw(pid.try_into().unwrap());
+        }
+    };
+    master.signal(Signal::SIGKILL);
+    while !master.has_ended() {
+        std::thread::yield_now();
+    }
+    for args in [&["status"][..], &["stop", "--name", "web"]] {
+        let said = run(program(&folder, args));
+        assert_eq!((said.code, said.stderr.contains("`web` died, and its workers serve on")), (Some(3), true), "{said:?}");
+    }
+    assert!(run(program(&folder, &["stop", "--name", "other"])).stderr.contains("no master of the name `other` runs"));
+    kill(worker, Signal::SIGKILL).unwrap();
+    let until = Instant::now() + HANG;
+    while !run(program(&folder, &["status"])).stderr.contains("start WORKER") {
+        assert!(Instant::now() < until, "nobody is left");
+    }
+}
+
+#[test]
+fn descriptors_that_a_service_manager_did_not_pass_after_all_stop_no_start() {
+    for count in ["1", "3", "9", "300"] {
+        let folder = Folder::new(&format!("lent-{count}"));
+        let program = start(&folder, &[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+        shell.current_dir(folder.path()).env("XDG_RUNTIME_DIR", folder.path()).env("LISTEN_FDS", count);
+        let mut master = Running::start(shell);
+        master.wait_for("Socket of the service manager cannot be used");
+        master.wait_for("Creating new worker");
+        master.signal(Signal::SIGTERM);
+        assert_eq!(master.end().code, Some(0));
+    }
 }
 
 #[test]

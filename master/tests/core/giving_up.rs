@@ -52,6 +52,26 @@ fn a_release_that_dies_soon_after_listening_is_given_up_and_touches_nobody() {
     assert_eq!(world.running_ids(), [1, 2]);
 }
 
+/// Rule 9. Catches: a restart that is done as soon as workers say `listening`, when none of the old ones was left to compare with.
+#[test]
+fn without_old_workers_a_release_has_to_last_as_well() {
+    let mut world = World::running(config(), 2);
+    [1, 2].into_iter().for_each(|id| world.exit(id, 1));
+    world.restart(1);
+    while world.ends().is_empty() {
+        let new: Vec<_> = world.pool.workers().filter(|w| w.generation == 2).map(|w| w.id).collect();
+        new.iter().for_each(|id| world.listening(*id));
+        assert_eq!(world.ends(), []);
+        world.advance(300);
+        new.into_iter().for_each(|id| world.exit(id, 3));
+        world.advance(3_000);
+    }
+    assert!(matches!(world.ends()[..], [(2, EndOfRestart::GivenUp { attempts: 3, .. })]), "{:?}", world.ends());
+    world.restart(2);
+    world.play(20_000);
+    assert_eq!(world.ends().last(), Some(&(3, EndOfRestart::Done)));
+}
+
 /// Rule 9. Catches: failures that are not in a row adding up.
 #[test]
 fn a_worker_that_lasts_begins_the_count_anew() {

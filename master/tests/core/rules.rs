@@ -323,6 +323,27 @@ fn the_whole_state_survives_serialisation() {
     let text = serde_json::to_string(&world.pool).unwrap();
     let back: dutch_master::core::Pool = serde_json::from_str(&text).unwrap();
     assert_eq!(back, world.pool);
+    assert!(back.is_consistent());
+}
+
+/// Catches: a state that was damaged and is gone on with (a worker that is never found by its id kept a master busy for ever).
+#[test]
+fn a_state_that_contradicts_itself_is_told() {
+    let mut world = World::running(config(), 2);
+    world.restart(1);
+    let text = serde_json::to_string(&world.pool).unwrap();
+    for (sound, damaged) in [
+        ("\"id\":1,", "\"id\":7,"),
+        ("\"last_worker\":3", "\"last_worker\":2"),
+        ("\"generation\":1,", "\"generation\":0,"),
+        ("\"last_generation\":2", "\"last_generation\":1"),
+        ("\"committed\":1", "\"committed\":9"),
+        ("\"size\":2", "\"size\":0"),
+    ] {
+        assert!(text.contains(sound), "{sound} is not in {text}");
+        let back: dutch_master::core::Pool = serde_json::from_str(&text.replacen(sound, damaged, 1)).unwrap();
+        assert!(!back.is_consistent(), "{damaged}");
+    }
 }
 
 /// Catches: a wake-up for nothing.

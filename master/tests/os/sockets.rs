@@ -5,8 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use dutch_master_protocol::control::{FromControl, Status, ToControl};
+use dutch_master_protocol::control::{FromControl, Scale, Status, ToControl};
 use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, Listen, Listening};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::harness::{Folder, Master, eventually, start_command};
 use crate::peer::Peer;
@@ -169,6 +171,45 @@ fn a_lock_file_that_was_removed_or_moved_is_put_back_so_that_no_second_master_st
     let second = start_command(&folder, "m", &["sleep", "9"]).output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains(&format!("a master (pid {}) already serves", master.pid())), "{said}");
+}
+
+#[test]
+fn pipes_where_the_master_writes_its_files_keep_it_waiting_for_nobody() {
+    let folder = Folder::new();
+    let page = folder.path().join("page.prom");
+    let pid_file = folder.path().join("pid");
+    let options = ["-n", "1", "--metrics", &format!("file:{}", page.display()), "--pid-file", pid_file.to_str().unwrap()];
+    let mut master = Master::start(&folder, &options);
+    let _worker = Peer::of_next_serving_worker(&mut master);
+    let state = folder.path().join("dutch-master/m.state");
+    for path in [state.with_extension("state.new"), folder.path().join("page.prom.new"), folder.path().join("dutch-master/other.lock")] {
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+    }
+    fs::remove_file(&pid_file).unwrap();
+    mkfifo(&pid_file, Mode::S_IRWXU).unwrap();
+    let mut client = Peer::client(&master);
+    client.say(&FromControl::Scale(Scale { to: Some(2), by: None }));
+    master.next("Pool scaled");
+    eventually("the state is written", || fs::read_to_string(&state).is_ok_and(|state| state.contains("\"size\":2")));
+    let second = start_command(&folder, "m", &["sleep", "9"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("already serves"), "and no other one is kept waiting by a lock");
+    for _ in 0..2 {
+        master.signal(nix::sys::signal::Signal::SIGTERM);
+        master.next("Shutdown requested");
+    }
+    assert!(master.wait().code().is_some());
+}
+
+#[test]
+fn a_configured_listener_that_no_worker_takes_is_told() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1", "-l", "web=127.0.0.1:0", "-l", "admin=127.0.0.1:0"]);
+    let (mut worker, _) = Peer::of_next_worker(&mut master);
+    let _copy = copy_of_web(&mut worker);
+    worker.say(&FromWorker::Listening(Default::default()));
+    let told = "No worker has taken this listener so far: whoever connects there waits";
+    assert_eq!(master.next(told)["listener"], "admin");
+    assert_eq!(master.count(told), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Clients that want to hear everything.
 
-use dutch_master_protocol::control::{FromControl, Subscribe, ToControl};
+use dutch_master_protocol::control::{FromControl, Status, Subscribe, ToControl};
+use dutch_master_protocol::message::codes;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Folder, Master, eventually};
@@ -45,6 +46,27 @@ fn a_subscriber_hears_what_the_log_says() {
         "Restart complete",
     ];
     assert_eq!(heard, expected);
+}
+
+#[test]
+fn subscribers_that_somebody_forgot_make_room_for_who_wants_something() {
+    let folder = Folder::new();
+    let master = Master::start(&folder, &["-n", "1"]);
+    eventually("it runs", || master.socket.exists());
+    // As many as there may be clients at once.
+    let mut forgotten: Vec<_> = (0..64).map(|_| subscriber(&master)).collect();
+    let mut client = Peer::client(&master);
+    client.say(&FromControl::Status(Status {}));
+    assert!(matches!(client.hear(), Some(ToControl::Pool(_))));
+    let error = loop {
+        match forgotten[0].hear() {
+            Some(ToControl::Progress(_)) => {}
+            Some(ToControl::Error(error)) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(error.code, codes::LIMIT);
+    assert!(forgotten[0].hear::<ToControl>().is_none());
 }
 
 #[test]

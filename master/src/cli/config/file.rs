@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use nix::libc::{ENXIO, O_NONBLOCK};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -93,12 +95,14 @@ pub(super) fn read(path: &Path) -> Result<Contents, FileError> {
 
 fn text(path: &Path) -> Result<String, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.into(), source };
-    // Anything else could keep a running master waiting that reads it again.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(FileError::NotRegular { path: path.into() });
-    }
+    // Anything else could keep a running master waiting that reads it again: a pipe would already when it is opened.
+    let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
+        Err(error) if error.raw_os_error() == Some(ENXIO) => None,
+        opened => Some(opened.map_err(unreadable)?).filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file())),
+    };
+    let file = file.ok_or_else(|| FileError::NotRegular { path: path.into() })?;
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(FileError::TooLong { path: path.into() });
     }

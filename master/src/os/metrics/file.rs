@@ -1,14 +1,18 @@
 //! The page as a file, for a collector that reads files of this machine. Written by rename: nobody reads half a page.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use crate::os::check::may_make;
+use crate::os::regular_file;
+
+/// A collector is another user.
+const MODE: u32 = 0o644;
 
 /// What every page of a master begins with.
 const BEGINNING: &[u8] = b"# HELP dutch_master_";
@@ -31,17 +35,21 @@ impl PageFile {
     pub(super) fn prepare(path: &Path) -> io::Result<PageFile> {
         may_be_replaced(path)?;
         let file = PageFile { path: path.into(), inode: None };
-        fs::write(file.new_path(), "")?;
+        drop(regular_file::make(Path::new(&file.new_path()), MODE)?);
         fs::remove_file(file.new_path())?;
         Ok(file)
     }
 
     pub(super) fn write(&mut self, page: &str) -> io::Result<()> {
         let new = self.new_path();
-        let written = fs::write(&new, page).and_then(|()| fs::metadata(&new)).and_then(|metadata| {
+        let make = || {
+            let mut file = regular_file::make(Path::new(&new), MODE)?;
+            file.write_all(page.as_bytes())?;
+            let inode = file.metadata()?.ino();
             fs::rename(&new, &self.path)?;
-            Ok(metadata.ino())
-        });
+            Ok(inode)
+        };
+        let written: io::Result<u64> = make();
         match written {
             Ok(inode) => self.inode = Some(inode),
             Err(_) => drop(fs::remove_file(&new)),
@@ -70,7 +78,7 @@ fn may_be_replaced(path: &Path) -> io::Result<()> {
         Err(_) => return Ok(()),
     };
     let mut beginning = Vec::new();
-    let read = is_file && File::open(path)?.take(BEGINNING.len() as u64).read_to_end(&mut beginning).is_ok();
+    let read = is_file && regular_file::open(path)?.take(BEGINNING.len() as u64).read_to_end(&mut beginning).is_ok();
     if read && (beginning.is_empty() || beginning == BEGINNING) {
         return Ok(());
     }

@@ -91,7 +91,7 @@ impl HandedSockets {
     /// Takes over `count` descriptors from 3 on. Returns also what is no listener, by name.
     ///
     /// # Safety
-    /// They must be nobody else's.
+    /// Those of them without close-on-exec must be nobody else's.
     #[allow(unsafe_code)]
     pub(super) unsafe fn take_over(count: u64, names: &str) -> (HandedSockets, Vec<(String, Unfit)>) {
         let mut names = names.split(':');
@@ -100,11 +100,14 @@ impl HandedSockets {
             let name = names.next().unwrap_or_default().to_owned();
             // SAFETY: the number is only asked about; what is not open says so.
             let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-            if let Err(errno) = fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+            // What came through the exec has no close-on-exec; what this process has opened since, where there was none of that number, has.
+            let came = fcntl(borrowed, FcntlArg::F_GETFD).map(|flags| !FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
+            let taken = came.and_then(|came| if came { fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) } else { Err(Errno::EBADF) });
+            if let Err(errno) = taken {
                 unfit.push((name, errno.into()));
                 continue;
             }
-            // SAFETY: it is open, and the caller says that it is nobody else's.
+            // SAFETY: it is open, had no close-on-exec, and the caller says that it is nobody else's.
             let fd = unsafe { OwnedFd::from_raw_fd(number) };
             match address_of(&fd) {
                 Ok(address) => sockets.push(Handed { is_lent: !name.starts_with(KEPT), name, fd, address }),

@@ -39,7 +39,7 @@ impl ServiceManager {
     /// What the environment and the descriptors from 3 on say. What cannot be used is told, and never stops a start.
     ///
     /// # Safety
-    /// No other thread may run, and nothing in this process may use the descriptors that the environment speaks of: to be called at the beginning of a program.
+    /// No other thread may run, and nothing in this process may use a descriptor without close-on-exec that the environment speaks of: to be called at the beginning of a program.
     #[allow(unsafe_code)]
     pub unsafe fn from_env() -> ServiceManager {
         let ours = |variable| number(variable).is_none_or(|pid| pid == u64::from(process::id()));
