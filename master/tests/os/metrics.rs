@@ -148,8 +148,8 @@ fn more_listeners_than_fit_into_a_frame_are_told_in_parts() {
     let folder = Folder::new();
     let name = |n| format!("{}{n:03}", "l".repeat(120));
     let listen: Vec<_> = (0..250).map(|n| format!("--listen={}=127.0.0.1:0", name(n))).collect();
-    let master = Master::start(&folder, &[&["-n", "1"], listen.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
-    eventually("it runs", || master.socket.exists());
+    let mut master = Master::start(&folder, &[&["-n", "1"], listen.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
+    master.next("Starting cluster");
     let page = page(&mut Peer::client(&master));
     assert!(page.len() > 65_536);
     assert_eq!(number(&page, &format!("dutch_master_listener_queue{{listener=\"{}\"}}", name(249))), 0.0);
