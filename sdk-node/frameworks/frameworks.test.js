@@ -6,6 +6,8 @@ const assert = require('node:assert/strict')
 const { appendFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { describe, test } = require('node:test')
+const { setTimeout: sleep } = require('node:timers/promises')
+const { bounded } = require('../test-support.js')
 const { Http1Client } = require('../under-load/http1.js')
 const { Load } = require('../under-load/load.js')
 const { restartWithOpenRequests } = require('../under-load/restart.js')
@@ -24,6 +26,12 @@ const CAREFUL = 8
 /** What all of them answer to GET /. */
 const HOME = /hello/
 
+/** The most addresses that one of them has; its clients take them in turn. */
+const ADDRESSES_MAX = 2
+
+/** How soon an address that nobody serves yet is tried again. */
+const RETRY_MS = 10
+
 /** How many restarts the control may need until a request fails. */
 const CONTROLS_MAX = 10
 
@@ -39,6 +47,18 @@ async function started(t, { worker, env }) {
   }
   t.after(() => opened.forEach((client) => client.close()))
   return { system, connecting }
+}
+
+/** A worker counts as one that listens when its first server does; a second address may follow. */
+async function isServed(client) {
+  for (;;) {
+    try {
+      return await client.request({})
+    } catch (error) {
+      if (error.code !== 'ECONNREFUSED') throw error
+      await sleep(RETRY_MS)
+    }
+  }
 }
 
 /** Load that ends with the test, however that ends. */
@@ -62,6 +82,7 @@ describe('frameworks', { concurrency: 2 }, () => {
     const skip = !isInstalled ? `not installed: run npm ci in sdk-node/frameworks/${name}` : isHeavy && !FRAMEWORKS_ALL ? 'only in make test-all' : false
     test(`${name} ${version ?? `of Node ${process.versions.node}`}`, { skip }, async (t) => {
       const { system, connecting } = await started(t, framework)
+      for (let n = 0; n < ADDRESSES_MAX; n++) await bounded(isServed(connecting(careful)()), 'an answer at every address')
       const load = loading(t, connecting(clients))
       for (let n = 0; n < RESTARTS; n++) {
         await load.awaitOk(OK_BETWEEN)

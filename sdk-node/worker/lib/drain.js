@@ -45,7 +45,9 @@ class Drain {
     this.#done = done
     const concerns = (server) => servers.has(server)
     makeResponsesLast(concerns)
-    for (const [, { sockets, sessions }] of servers) {
+    for (const [server, { sockets, sessions }] of servers) {
+      // A server that the app closes now, as Fastify does its second one after the first, would end idle connections at once, and with them requests on their way. They end here.
+      if (server.closeIdleConnections) server.closeIdleConnections = () => {}
       for (const socket of sockets) {
         this.#take(socket)
         if (socket._httpMessage) makeResponseLast(socket._httpMessage, concerns)
