@@ -42,6 +42,17 @@ test('an idle keep-alive connection is served once more, and told that this was 
   assert.ok(performance.now() - ordered < 15_000, 'after the response, and not as one that rests')
 })
 
+test('an idle keep-alive connection is served once more also where the app closes its server as soon as it is to go', async (t) => {
+  const { port, go, letGo, exited } = await running(t, { env: { KEEP_ALIVE_MS: '60000', CLOSE_AT_ORDER: '1' } })
+  const client = await Client.connect(t, port)
+  await client.get('/').response()
+  await go()
+  await letGo() // the app has closed it by then
+  const last = await client.get('/').response()
+  assert.deepEqual([last.status, last.connection], [200, 'close'])
+  await exited()
+})
+
 test('an idle keep-alive connection that stays idle ends with a half-close after the grace, which counts from the order', async (t) => {
   const { port, spare, go } = await running(t, { env: { KEEP_ALIVE_MS: '2000' } })
   const client = await Client.connect(t, port)

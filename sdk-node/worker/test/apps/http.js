@@ -54,6 +54,7 @@ if (process.env.KEEP_ALIVE_MS) server.keepAliveTimeout = Number(process.env.KEEP
 // The worker object, which the preload has left here; apps require it by name.
 process[Symbol.for('dutch-master-worker')]?.on('disconnect', ({ reason, deadline }) => {
   say('order', { reason, leftMs: deadline - Date.now() })
+  if (process.env.CLOSE_AT_ORDER) setImmediate(() => server.close())
   if (process.env.BLOCK_UNTIL) while (!require('node:fs').existsSync(process.env.BLOCK_UNTIL));
 })
 if (process.env.HOLD) setInterval(() => {}, 60_000) // as a database client would
