@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use dutch_master_protocol::control::{FromControl, Scale, Status, ToControl};
 use dutch_master_protocol::message::{DisconnectReason, FromMaster, FromWorker, Listen, Listening};
@@ -21,6 +22,11 @@ fn copy_of_web(worker: &mut Peer) -> OwnedFd {
     worker.say(&FromWorker::Listen(Listen { seq: 1, name: Some("web".into()), ..Listen::default() }));
     assert!(matches!(worker.hear(), Some(FromMaster::Listener(_))));
     worker.take_fd()
+}
+
+/// The master may be writing into it.
+fn remove_folder(path: &Path) {
+    eventually("the folder is removed", || fs::remove_dir_all(path).is_ok());
 }
 
 fn shut_down(copy: &OwnedFd, how: Shutdown) {
@@ -140,7 +146,7 @@ fn a_control_socket_that_was_removed_is_made_again_with_all_that_belongs_to_it()
     fs::rename(&socket, socket.with_extension("elsewhere")).unwrap();
     master.next(told);
     is_well(&master);
-    fs::remove_dir_all(folder.path().join("dutch-master")).unwrap();
+    remove_folder(&folder.path().join("dutch-master"));
     master.next(told);
     is_well(&master);
     assert!(fs::read_to_string(lock).unwrap().starts_with(&format!("{}\n", master.pid())), "nobody else can take the name");
@@ -218,7 +224,7 @@ fn a_master_whose_whole_runtime_directory_was_removed_is_still_survived_by_its_w
     let mut master = Master::start(&folder, &["-n", "1"]);
     let _worker = Peer::of_next_serving_worker(&mut master);
     let runtime = folder.path().join("dutch-master");
-    fs::remove_dir_all(&runtime).unwrap();
+    remove_folder(&runtime);
     master.next("Control socket was removed, made again");
     eventually("what the next master needs is written again", || runtime.join("m.state").exists());
 }
