@@ -1,5 +1,6 @@
 //! Exit codes, which scripts rely on, and the failures that lead to them.
 
+use std::fmt::Display;
 use std::io;
 
 use dutch_master::runtime_dir::{self, Running};
@@ -83,9 +84,13 @@ fn these_do(running: &[Running]) -> String {
 }
 
 fn sockets(running: &[Running]) -> String {
-    running.iter().map(|master| format!("\n  {}  (pid {})", master.socket.display(), master.pid)).collect()
+    lines(running, |master| master.socket.display())
 }
 
 fn list(running: &[Running]) -> String {
-    running.iter().map(|master| format!("\n  {}  (pid {})", master.name, master.pid)).collect()
+    lines(running, |master| &master.name)
+}
+
+fn lines<'a, T: Display>(running: &'a [Running], what: impl Fn(&'a Running) -> T) -> String {
+    running.iter().map(|master| format!("\n  {}  (pid {})", what(master), master.pid)).collect()
 }

@@ -1,6 +1,5 @@
 //! Requests whose outcome is waited for: `restart`, `stop` and `scale`. Progress goes to standard error as it comes.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +20,15 @@ pub(super) enum Patience {
     Limited(Instant),
     /// Until it ends.
     Endless,
+}
+
+impl Patience {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Patience::Limited(until) => Some(until),
+            Patience::None | Patience::Endless => None,
+        }
+    }
 }
 
 impl From<&Waiting> for Patience {
@@ -62,26 +70,16 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Takes Ctrl-C from here on: it ends the waiting, and never what was asked for.
-    fn new(client: Client) -> io::Result<Pending> {
-        Ok(Pending { client, interrupt: signal(SignalKind::interrupt())? })
-    }
-
     /// A connection on which nothing has been asked yet. Where there is a limit to the waiting, it is one to that for the master's first word as well.
+    /// From then on it takes Ctrl-C, which ends the waiting, and never what was asked for.
     pub(super) async fn connect(socket: &Path, patience: Patience) -> Result<Pending, ClientError> {
-        let limit = match patience {
-            Patience::Limited(until) => until.saturating_duration_since(Instant::now()),
-            Patience::None | Patience::Endless => Duration::MAX,
-        };
-        Ok(Pending::new(Client::connect_within(socket, limit).await?)?)
+        let limit = patience.deadline().map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        Ok(Pending { client: Client::connect_within(socket, limit).await?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Asks, and waits for the outcome.
     pub(super) async fn outcome(&mut self, request: &FromControl, patience: Patience) -> Result<End, ClientError> {
-        let deadline = match patience {
-            Patience::Limited(until) => Some(until),
-            Patience::None | Patience::Endless => None,
-        };
+        let deadline = patience.deadline();
         let Some(taken_up) = within(deadline, self.client.ask(request)).await else { return Ok(End::Unknown(Why::TimedOut)) };
         let mut answer = Some(taken_up?);
         let mut accepted = Accepted::default();

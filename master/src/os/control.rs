@@ -69,9 +69,9 @@ impl Clients {
         self.subscribers.remove(&id);
     }
 
-    /// Whether it waits for nothing.
-    pub(super) fn is_idle(&self, id: ConnectionId) -> bool {
-        !self.is_waiting(id) && !self.subscribers.contains(&id)
+    /// It only looks on.
+    pub(super) fn is_subscriber(&self, id: ConnectionId) -> bool {
+        self.subscribers.contains(&id)
     }
 
     /// It has asked for something that is under way.

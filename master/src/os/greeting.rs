@@ -41,9 +41,8 @@ impl EventLoop {
         if clients.len() >= CLIENTS_MAX {
             let full = || refused(codes::LIMIT, format!("{CLIENTS_MAX} control clients are connected"));
             // One that waits for nothing makes room, else one that only looks on: forgotten subscribers must not keep out who wants to stop the pool.
-            let of_no_use = |is_so: &dyn Fn(&ConnectionId) -> bool| clients.iter().copied().find(is_so);
-            let ended = of_no_use(&|client| self.clients.is_idle(*client)).or_else(|| of_no_use(&|client| !self.clients.is_waiting(*client)));
-            self.end(ended.ok_or_else(full)?, &full());
+            let of_no_use = clients.into_iter().filter(|client| !self.clients.is_waiting(*client)).min_by_key(|client| self.clients.is_subscriber(*client));
+            self.end(of_no_use.ok_or_else(full)?, &full());
         }
         let offered = [features::RELOAD]
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -146,7 +146,7 @@ impl Listeners {
                         let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
                         self.holder_searches = self.holder_searches.saturating_add(1);
                         let message = match self.holder_searches {
-                            ..=HOLDER_SEARCHES_MAX => ListenError::of(&address, error).to_string().replace(TAKEN_BEFORE, TAKEN_OTHERWISE),
+                            ..=HOLDER_SEARCHES_MAX => ListenError::remedied(&address, error, TAKEN_OTHERWISE).to_string(),
                             _ => format!("cannot listen on {}: {error}", in_words(&address)),
                         };
                         return refused(&format!("{name:?}"), message);
@@ -290,11 +290,17 @@ impl Listeners {
 }
 
 impl ListenError {
+    /// Of a configured one.
     pub(super) fn of(address: &Address, source: io::Error) -> ListenError {
+        ListenError::remedied(address, source, TAKEN_BEFORE)
+    }
+
+    /// With what to do about it; `taken` where it is this master that has the address.
+    fn remedied(address: &Address, source: io::Error, taken: &str) -> ListenError {
         let port = address.port.unwrap_or(0);
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
-                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => TAKEN_BEFORE.into(),
+                Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => taken.into(),
                 Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
                 None => "; stop what has it, or choose another address".into(),
             },
@@ -318,6 +324,16 @@ fn check_spec(spec: &ListenSpec, before: usize) -> Result<FileAccess, ListenErro
         return refused(format!("its name is longer than {NAME_MAX} bytes"));
     }
     FileAccess::of(&spec.access).or_else(|error| refused(error.to_string()))
+}
+
+/// Whether the system lets no two sockets have these addresses, which are no paths.
+pub(super) fn overlap(one: &Address, other: &Address) -> bool {
+    let host = |address: &Address| address.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    let is_both_families = |address: &Address| host(address) == Ipv6Addr::UNSPECIFIED && !address.ipv6_only;
+    let is_same_port = one.kind == other.kind && one.port.is_some_and(|port| port != 0) && one.port == other.port;
+    let (a, b) = (host(one), host(other));
+    let is_same_host = a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified());
+    is_same_port && (is_same_host || is_both_families(one) || is_both_families(other))
 }
 
 /// An address for people.

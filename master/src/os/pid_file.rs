@@ -38,12 +38,7 @@ impl PidFile {
             return Err(io::Error::other(format!("a running master (pid {pid}) has it; stop that one, or name another file by --pid-file")));
         }
         let content = format!("{}\n", std::process::id());
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let make = || regular_file::make(Path::new(&new), 0o644)?.write_all(content.as_bytes());
-        let written = make().and_then(|()| fs::rename(&new, path));
-        // Neither a full disk nor a directory of that name leaves anything behind.
-        written.inspect_err(|_| drop(fs::remove_file(&new)))?;
+        regular_file::replace(path, 0o644, |file| file.write_all(content.as_bytes()))?;
         Ok(PidFile { path: std::path::absolute(path)?, content })
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
@@ -44,6 +44,25 @@ pub(super) fn make(path: &Path, mode: u32) -> io::Result<File> {
     })
 }
 
+/// Writes a file whole or not at all, by rename: nobody reads half of it, and neither a full disk nor a directory at its path leaves anything behind. Returns it, open.
+///
+/// # Errors
+/// Whatever kept it from being made, filled or put in its place.
+pub(super) fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
+    let new = new_path(path);
+    let mut file = make(&new, mode)?;
+    let written = fill(&mut file).and_then(|()| fs::rename(&new, path));
+    written.inspect_err(|_| drop(fs::remove_file(&new)))?;
+    Ok(file)
+}
+
+/// Under what name it is made.
+pub(super) fn new_path(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    new.into()
+}
+
 fn checked(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file; move away what is there")) }
 }
@@ -52,7 +71,6 @@ fn checked(file: File) -> io::Result<File> {
 mod tests {
     use std::io::Read;
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;

@@ -114,16 +114,12 @@ impl StateFile {
         if digest == self.written {
             return Ok(());
         }
-        let mut new = self.path.clone().into_os_string();
-        new.push(".new");
-        let mut file = regular_file::make(Path::new(&new), 0o600)?;
-        failpoint::reached(Place::StateOpened);
-        let written = file.write_all(&bytes).and_then(|()| {
+        regular_file::replace(&self.path, 0o600, |file| {
+            failpoint::reached(Place::StateOpened);
+            file.write_all(&bytes)?;
             failpoint::reached(Place::StateWritten);
-            fs::rename(&new, &self.path)
-        });
-        // A full disk leaves nothing half-written behind.
-        written.inspect_err(|_| drop(fs::remove_file(&new)))?;
+            Ok(())
+        })?;
         failpoint::reached(Place::StateReplaced);
         self.written = digest;
         Ok(())

@@ -1,6 +1,5 @@
 //! The page as a file, for a collector that reads files of this machine. Written by rename: nobody reads half a page.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -34,38 +33,21 @@ impl PageFile {
     /// Sees whether it can be written; what stands there is left until there is a page.
     pub(super) fn prepare(path: &Path) -> io::Result<PageFile> {
         may_be_replaced(path)?;
-        let file = PageFile { path: path.into(), inode: None };
-        drop(regular_file::make(Path::new(&file.new_path()), MODE)?);
-        fs::remove_file(file.new_path())?;
-        Ok(file)
+        // Collectors read `*.prom` only, and not this one.
+        let new = regular_file::new_path(path);
+        drop(regular_file::make(&new, MODE)?);
+        fs::remove_file(new)?;
+        Ok(PageFile { path: path.into(), inode: None })
     }
 
     pub(super) fn write(&mut self, page: &str) -> io::Result<()> {
-        let new = self.new_path();
-        let make = || {
-            let mut file = regular_file::make(Path::new(&new), MODE)?;
-            file.write_all(page.as_bytes())?;
-            let inode = file.metadata()?.ino();
-            fs::rename(&new, &self.path)?;
-            Ok(inode)
-        };
-        let written: io::Result<u64> = make();
-        match written {
-            Ok(inode) => self.inode = Some(inode),
-            Err(_) => drop(fs::remove_file(&new)),
-        }
-        written.map(drop)
+        let file = regular_file::replace(&self.path, MODE, |file| file.write_all(page.as_bytes()))?;
+        self.inode = Some(file.metadata()?.ino());
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Collectors read `*.prom` only.
-    fn new_path(&self) -> OsString {
-        let mut path = self.path.as_os_str().to_owned();
-        path.push(".new");
-        path
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sockets that the service manager handed over at the start: those of a socket unit, which are lent, and those that an earlier master had given it to keep.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::super::descriptors::{Inherited, Kept};
-use super::super::listeners::in_words;
+use super::super::listeners::{in_words, overlap};
 use super::super::listening_socket::{ListeningSocket, Unfit};
 use super::super::master::fnv1a;
 use super::super::orders::in_full;
@@ -232,16 +232,6 @@ impl Handed {
             }
         }
     }
-}
-
-/// Whether the system lets no two sockets have these addresses.
-fn overlap(one: &Address, other: &Address) -> bool {
-    let host = |address: &Address| address.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
-    let is_both_families = |address: &Address| host(address) == Ipv6Addr::UNSPECIFIED && !address.ipv6_only;
-    let is_same_port = one.kind == other.kind && one.port.is_some_and(|port| port != 0) && one.port == other.port;
-    let (a, b) = (host(one), host(other));
-    let is_same_host = a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified());
-    is_same_port && (is_same_host || is_both_families(one) || is_both_families(other))
 }
 
 /// What a listener is called while the service manager keeps it. A name there has no colons, and is not as long as a path may be.
