@@ -78,12 +78,6 @@ fn upgrade_to(master: &Master, program: &Path) -> Finished {
     master.run(["upgrade", "--binary", program.to_str().expect("the path is text")])
 }
 
-#[track_caller]
-fn upgrade(master: &Master) {
-    let upgrade = master.run(["upgrade"]);
-    assert_eq!(upgrade.code, Some(0), "{}\n{}", upgrade.stderr, master.log());
-}
-
 /// `UPGRADES` in the environment: more of them.
 #[test]
 fn upgrades_fail_no_request_and_change_nothing_but_the_program() {
@@ -137,7 +131,7 @@ fn a_program_that_does_not_answer_is_given_up_and_everything_goes_on_meanwhile()
     assert_eq!((another.code, another.stderr.contains("another upgrade is under way")), (Some(1), true), "{}", another.stderr);
     let given_up = asked.finish();
     assert_eq!((given_up.code, given_up.stderr.contains("did not answer within 10 s")), (Some(1), true), "{}", given_up.stderr);
-    upgrade(&master);
+    master.upgrade();
     master.stop();
 }
 
@@ -151,7 +145,7 @@ fn a_rolling_restart_under_way_is_completed_by_the_successor_and_whoever_waits_f
     // It has to last before the old ones are told to go.
     master.log().forget();
     let _begun = master.await_log("Worker listening");
-    upgrade(&master);
+    master.upgrade();
     assert_eq!(master.status().pool.restarts, 0, "still under way:\n{}", master.log());
     let restart = restart.finish();
     assert_eq!(restart.code, Some(0), "{}\n{}", restart.stderr, master.log());
@@ -167,7 +161,7 @@ fn a_request_in_flight_is_answered_by_a_worker_that_was_told_to_go_before_the_up
     client.ask("/slow?ms=3000");
     master.restart();
     master.eventually("it drains", |status| status.workers.iter().any(|worker| worker.state == "draining"));
-    upgrade(&master);
+    master.upgrade();
     assert!(client.body().contains("a while"));
     master.eventually("it has gone", |status| status.workers.len() == 2);
     assert_eq!(master.log().count("Worker did not end in time, killing it"), 0, "{}", master.log());
@@ -182,7 +176,7 @@ fn a_stop_under_way_goes_on() {
     let _accepted = get(master.address(), "/");
     let stop = master.begin(["stop"]);
     let _begun = master.await_log("Shutdown requested");
-    upgrade(&master);
+    master.upgrade();
     assert!(client.body().contains("a while"));
     assert_eq!(stop.finish().code, Some(0), "{}", master.log());
     assert_eq!(master.exit_code(), Some(0), "{}", master.log());
@@ -200,7 +194,7 @@ fn half_a_message_of_a_worker_is_kept_until_the_rest_comes() {
     }
     // What it wrote before is read before this is answered.
     let _read = master.status();
-    upgrade(&master);
+    master.upgrade();
     assert_eq!(master.log().count("Worker listening"), 0, "{}", master.log());
     fs::write(file("go"), "").expect("it can be written");
     let _whole = master.await_log("Worker listening");
@@ -218,7 +212,7 @@ fn a_hook_that_runs_is_waited_for_and_its_worker_started() {
     while !begun.exists() {
         std::thread::yield_now();
     }
-    upgrade(&master);
+    master.upgrade();
     assert_eq!(master.log().count("Worker spawned"), 0, "{}", master.log());
     fs::write(go, "").expect("it can be written");
     let _ready = master.await_log("Cluster ready");
@@ -265,8 +259,8 @@ fn workers_of_an_upgraded_master_get_what_those_before_got_and_nothing_else() {
     let limit = |limits: String| limits.lines().find(|line| line.starts_with("Max open files")).map(String::from);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", master.status().pids()[0])).expect("the worker lives").count();
     let before = (names(of_worker("environ")), mask(of_worker("status")), limit(of_worker("limits")), descriptors());
-    upgrade(&master);
-    upgrade(&master);
+    master.upgrade();
+    master.upgrade();
     master.restart();
     master.eventually("the old ones are gone", |status| status.workers.len() == 2);
     assert_eq!((names(of_worker("environ")), mask(of_worker("status")), limit(of_worker("limits")), descriptors()), before);
@@ -277,11 +271,11 @@ fn workers_of_an_upgraded_master_get_what_those_before_got_and_nothing_else() {
 fn a_master_that_was_upgraded_may_be_killed_like_any_other_and_one_that_adopted_may_be_upgraded() {
     let mut master = Workers::Axum.start().option("--settle-time", "0s").ready();
     let before = master.workers();
-    upgrade(&master);
+    master.upgrade();
     master.kill();
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
-    upgrade(&master);
+    master.upgrade();
     assert_eq!(master.workers(), before, "{}", master.log());
     master.restart();
     master.signal(SIGTERM);
@@ -325,7 +319,7 @@ fn a_successor_that_lacks_something_goes_on_as_after_the_death_of_a_master() {
     let _adopted = master.await_log("Cluster adopted");
     assert_eq!(master.workers(), before, "{}", master.log());
     load.await_ok(OK_BETWEEN);
-    upgrade(&master);
+    master.upgrade();
     master.restart();
     let _report = load.stop_without_failure(master.log());
     master.stop();
@@ -352,7 +346,7 @@ fn wherever_in_an_upgrade_the_master_dies_no_request_fails_and_the_next_one_goes
         let _adopted = master.await_log("Cluster adopted");
         assert_eq!(master.workers(), before, "{place}:\n{}", master.log());
     }
-    upgrade(&master);
+    master.upgrade();
     for load in loads {
         let _report = load.stop_without_failure(master.log());
     }

@@ -82,6 +82,16 @@ impl Master {
         assert_eq!(restart.code, Some(0), "the restart is not done: {}\n{}", restart.stderr, self.log);
     }
 
+    /// An upgrade to the program at the same path, which must be done.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn upgrade(&self) {
+        let upgrade = self.run(["upgrade"]);
+        assert_eq!(upgrade.code, Some(0), "{}\n{}", upgrade.stderr, self.log);
+    }
+
     /// What `status --json` says.
     ///
     /// # Panics

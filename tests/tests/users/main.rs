@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use dutch_master_tests::harness::{PATIENCE, Start, binary, exclusive, is_alive, repository, send};
-use dutch_master_tests::load::Failure;
+use dutch_master_tests::harness::{Master, PATIENCE, Start, binary, exclusive, is_alive, repository, send};
+use dutch_master_tests::load::{Failure, Load};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
@@ -25,6 +25,20 @@ const OK_BETWEEN: u64 = 50;
 
 /// Restarts in a storm: each is a chance to stop the master with a child.
 const RESTARTS: usize = 10;
+
+/// The user that a process runs as.
+fn uid_of(pid: i32) -> String {
+    line(pid, "status", "Uid:").split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The end of a load: a restart under it fails nothing, and nothing had failed before.
+#[track_caller]
+fn restart_without_failure(master: &Master, load: Load) {
+    load.await_ok(OK_BETWEEN);
+    master.restart();
+    load.await_ok(OK_BETWEEN);
+    let _report = load.stop_without_failure(master.log());
+}
 
 #[test]
 fn workers_get_the_user_groups_mask_and_limits_that_were_configured_and_can_gain_nothing() {
@@ -63,7 +77,7 @@ fn a_user_of_the_system_brings_its_groups_and_its_home() {
     let master = start.ready();
     let user = nix::unistd::User::from_name("nobody").expect("users can be looked up").expect("there is one");
     let pid = master.status().pids()[0];
-    assert_eq!(line(pid, "status", "Uid:").split(' ').next(), Some(user.uid.to_string().as_str()));
+    assert_eq!(uid_of(pid), user.uid.to_string());
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("it lives");
     let environment = String::from_utf8_lossy(&environment).into_owned();
     let variables: Vec<_> = environment.split('\0').collect();
@@ -110,10 +124,7 @@ fn a_privileged_port_is_bound_by_the_master_for_workers_that_could_not() {
     let master = start.ready();
     assert_eq!(master.address().port(), port);
     let load = load(&master);
-    load.await_ok(OK_BETWEEN);
-    master.restart();
-    load.await_ok(OK_BETWEEN);
-    let _report = load.stop_without_failure(master.log());
+    restart_without_failure(&master, load);
     master.stop();
 }
 
@@ -132,10 +143,7 @@ fn a_killed_master_finds_workers_of_another_user_again() {
     master.start_again();
     let _adopted = master.await_log("Cluster adopted");
     assert_eq!(master.status().pids(), before, "{}", master.log());
-    load.await_ok(OK_BETWEEN);
-    master.restart();
-    load.await_ok(OK_BETWEEN);
-    let _report = load.stop_without_failure(master.log());
+    restart_without_failure(&master, load);
     master.stop();
 }
 
@@ -149,16 +157,12 @@ fn an_upgraded_master_keeps_workers_of_another_user_and_starts_more_of_them() {
     let master = world.http_worker().ready();
     let (before, load) = (master.workers(), load(&master));
     load.await_ok(OK_BETWEEN);
-    let upgrade = master.run(["upgrade"]);
-    assert_eq!(upgrade.code, Some(0), "{}\n{}", upgrade.stderr, master.log());
+    master.upgrade();
     assert_eq!(master.workers(), before, "{}", master.log());
-    load.await_ok(OK_BETWEEN);
-    master.restart();
-    load.await_ok(OK_BETWEEN);
+    restart_without_failure(&master, load);
     for pid in master.status().pids() {
-        assert_eq!(line(pid, "status", "Uid:").split(' ').next(), Some(world.uid.to_string().as_str()));
+        assert_eq!(uid_of(pid), world.uid.to_string());
     }
-    let _report = load.stop_without_failure(master.log());
     master.stop();
 }
 
@@ -184,7 +188,7 @@ fn a_start_with_another_user_replaces_the_workers_of_the_one_before_and_refuses_
         assert!(Instant::now() < until, "the old ones go:\n{}", master.log());
     }
     for pid in master.status().pids() {
-        assert_eq!(line(pid, "status", "Uid:").split(' ').next(), Some(new.uid.to_string().as_str()));
+        assert_eq!(uid_of(pid), new.uid.to_string());
     }
     load.await_ok(OK_BETWEEN);
     let report = load.stop();
