@@ -1,7 +1,6 @@
 //! Serving an axum router (feature `axum`).
 
 use std::convert::Infallible;
-use std::pin::Pin;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -11,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::http::{self, PeerAddress, Serve};
+use crate::http::{self, Serve};
 use crate::listener::Listener;
 use crate::worker::Worker;
 
@@ -30,7 +29,9 @@ use crate::worker::Worker;
 /// # Errors
 /// When awaited: the listener is of no use.
 pub fn serve(worker: &Worker, listener: Listener, router: Router) -> Serve<App> {
-    http::serve(worker, listener, App(TowerToHyperService::new(router)))
+    http::serve(worker, listener, App(TowerToHyperService::new(router))).note_peer(|extensions, from| {
+        extensions.insert(ConnectInfo(from));
+    })
 }
 
 /// A router as a hyper service.
@@ -40,12 +41,9 @@ pub struct App(TowerToHyperService<Router>);
 impl Service<Request<Incoming>> for App {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(PeerAddress(from)) = request.extensions().get().copied() {
-            request.extensions_mut().insert(ConnectInfo(from));
-        }
-        Box::pin(self.0.call(request))
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.call(request)
     }
 }

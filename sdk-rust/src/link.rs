@@ -6,7 +6,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -41,6 +41,8 @@ pub(crate) struct Link {
     orders: watch::Sender<Option<Order>>,
     /// Whether there is an order: asked with every response, so it takes no lock.
     ordered: AtomicBool,
+    /// The welcome's `max_requests`, for the same reason; without one, no count reaches it.
+    max_requests: AtomicU64,
 }
 
 /// Work for the session thread, which alone calls back.
@@ -76,6 +78,7 @@ impl Link {
             calls: Mutex::default(),
             orders: watch::Sender::new(None),
             ordered: AtomicBool::new(false),
+            max_requests: AtomicU64::new(u64::MAX),
         });
         let (greeted, outcome) = mpsc::channel();
         let thread = Arc::clone(&link);
@@ -86,6 +89,11 @@ impl Link {
     /// What a master said last.
     pub(crate) fn welcome(&self) -> Arc<Welcome> {
         Arc::clone(&self.welcome.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// After how many answered requests this worker is to be recycled.
+    pub(crate) fn max_requests(&self) -> Option<u64> {
+        Some(self.max_requests.load(Ordering::Relaxed)).filter(|limit| *limit < u64::MAX)
     }
 
     pub(crate) fn listen(&self, request: ListenRequest, then: Then) {
@@ -197,6 +205,7 @@ impl Link {
                     }
                 }
                 Some(Output::Welcome(welcome)) => {
+                    self.max_requests.store(welcome.max_requests.unwrap_or(u64::MAX), Ordering::Relaxed);
                     *self.welcome.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(welcome);
                     match greeted.take() {
                         Some(greeted) => _ = greeted.send(Ok(())),

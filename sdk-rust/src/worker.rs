@@ -200,7 +200,7 @@ impl Worker {
 
     /// How many requests this worker may answer before it asks to be recycled.
     pub fn max_requests(&self) -> Option<u64> {
-        self.welcome().and_then(|welcome| welcome.max_requests)
+        self.link.as_ref().and_then(|link| link.max_requests())
     }
 
     /// Counts a request that was answered. When there have been [`max_requests`](Self::max_requests), it asks to be recycled. [`http::serve`](crate::http::serve) counts by itself.

@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
+use crate::worker::Worker;
+
 /// Shared by a connection's stream, its service and the task that drives both. It is told and asked in that one task; the atomics are there because tasks move between threads.
+///
+/// What a request needs is kept here, by connection: a counter of handles that all threads share would cost each request more than everything else that the SDK does.
 #[derive(Debug)]
 pub(super) struct Activity {
     busy: AtomicBool,
@@ -20,12 +24,13 @@ pub(super) struct Activity {
     http2: AtomicBool,
     draining: AtomicBool,
     changed: Notify,
+    worker: Worker,
 }
 
 impl Activity {
-    pub(super) fn new() -> Activity {
+    pub(super) fn new(worker: Worker) -> Activity {
         let no = || AtomicBool::new(false);
-        Activity { busy: AtomicBool::new(true), blocked: no(), ended: no(), http2: no(), draining: no(), changed: Notify::new() }
+        Activity { busy: AtomicBool::new(true), blocked: no(), ended: no(), http2: no(), draining: no(), changed: Notify::new(), worker }
     }
 
     pub(super) fn bytes_read(&self) {
@@ -35,6 +40,12 @@ impl Activity {
 
     pub(super) fn response_ended(&self) {
         self.set(&self.busy, false);
+        self.worker.answered();
+    }
+
+    /// Whether the worker has an order to go.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.worker.is_ordered()
     }
 
     pub(super) fn write_blocked(&self, blocked: bool) {

@@ -8,22 +8,27 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::Extensions;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::HttpService;
 use super::activity::Activity;
-use crate::worker::Worker;
-
 /// Where a request's connection comes from: in its extensions, if the listener is a TCP one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
+/// Puts where a connection comes from into a request's extensions, in the form that its service looks for. One entry, not one for each form: an entry costs an allocation for each request.
+pub(crate) type NotePeer = fn(&mut Extensions, SocketAddr);
+
+pub(super) fn note_peer(extensions: &mut Extensions, from: SocketAddr) {
+    extensions.insert(PeerAddress(from));
+}
+
 /// Wraps a service for one connection.
 pub(super) fn answering<S: HttpService>(
     service: S,
-    worker: Worker,
-    from: Option<SocketAddr>,
+    (from, note_peer): (Option<SocketAddr>, NotePeer),
     activity: Arc<Activity>,
 ) -> impl Service<Request<Incoming>, Response = Response<Answer<S::ResponseBody>>, Error = S::Error, Future: Send + 'static> {
     service_fn(move |mut request: Request<Incoming>| {
@@ -32,19 +37,19 @@ pub(super) fn answering<S: HttpService>(
             activity.speaks_http2();
         }
         if let Some(from) = from {
-            request.extensions_mut().insert(PeerAddress(from));
+            note_peer(request.extensions_mut(), from);
         }
         let tunnel = request.method() == Method::CONNECT;
         let answer = service.call(request);
-        let (worker, activity) = (worker.clone(), Arc::clone(&activity));
+        let activity = Arc::clone(&activity);
         async move {
             let mut response = answer.await?;
             let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS || (tunnel && response.status().is_success());
             // Asked now rather than when the request came, so that an order reaches requests in flight, too.
-            if worker.is_ordered() && !http2 && !upgraded {
+            if activity.is_ordered() && !http2 && !upgraded {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Answer { body, end: End { activity, worker } }))
+            Ok(response.map(|body| Answer { body, end: End(activity) }))
         }
     })
 }
@@ -58,15 +63,11 @@ pin_project_lite::pin_project! {
     }
 }
 
-struct End {
-    activity: Arc<Activity>,
-    worker: Worker,
-}
+struct End(Arc<Activity>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.activity.response_ended();
-        self.worker.answered();
+        self.0.response_ended();
     }
 }
 

@@ -1,9 +1,10 @@
 //! One connection, from its first byte to the client's last.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::acceptor::Stream;
 use super::activity::Activity;
-use super::answer::answering;
+use super::answer::{NotePeer, answering};
 use super::stream::Watched;
 use super::{HttpService, LINGER_TIMEOUT};
 use crate::worker::Worker;
@@ -35,16 +36,16 @@ pub(super) enum Phase {
 /// Serves a connection until it ends or is cut.
 pub(super) async fn run(
     (stream, from): (Stream, Option<SocketAddr>),
-    service: impl HttpService,
+    (service, note_peer): (impl HttpService, NotePeer),
     worker: Worker,
     mut phase: watch::Receiver<Phase>,
     idle_grace: Duration,
 ) {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(worker));
     let (watched, handed_back) = Watched::new(stream, Arc::clone(&activity));
     let builder = auto::Builder::new(TokioExecutor::new());
     {
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(watched), answering(service, worker, from, Arc::clone(&activity)));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(watched), answering(service, (from, note_peer), Arc::clone(&activity)));
         let connection = pin!(connection);
         if !drive(connection, |connection| connection.graceful_shutdown(), &activity, &mut phase, idle_grace).await {
             return;
@@ -99,8 +100,21 @@ async fn drive<C: Future>(
 }
 
 /// A server that was dropped instead of ordered to go reaches no other phase.
+///
+/// It is polled whenever the connection is, which is with every request, and waiting at a channel takes a lock that all connections share: so it waits there once, and after that only looks whether something has changed.
 async fn reached(phase: &mut watch::Receiver<Phase>, least: Phase) {
-    if phase.wait_for(|phase| *phase >= least).await.is_err() {
+    let looking = phase.clone();
+    let mut change = pin!(phase.wait_for(|phase| *phase >= least));
+    let mut waiting: Option<Waker> = None;
+    let reached = poll_fn(|context| {
+        let is_waiting = waiting.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if is_waiting && matches!(looking.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waiting = Some(context.waker().clone());
+        change.as_mut().poll(context).map(|phase| phase.is_ok())
+    });
+    if !reached.await {
         pending::<()>().await;
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, warn};
 
 use super::acceptor::{Accepted, Acceptor};
+use super::answer::{NotePeer, note_peer};
 use super::connection::{self, Phase};
 use super::{ACCEPT_PAUSE, CUT_MARGIN, HttpService, IDLE_GRACE, LINGER_TIMEOUT};
 use crate::listener::Listener;
@@ -27,7 +28,7 @@ use crate::worker::Worker;
 /// # Errors
 /// When awaited: the listener is of no use.
 pub fn serve<S>(worker: &Worker, listener: Listener, service: S) -> Serve<S> {
-    Serve { serving: Serving::begin(worker), listener, service, idle_grace: IDLE_GRACE }
+    Serve { serving: Serving::begin(worker), listener, service, note_peer, idle_grace: IDLE_GRACE }
 }
 
 /// A server that [`serve`] made; await it.
@@ -37,6 +38,7 @@ pub struct Serve<S> {
     serving: Serving,
     listener: Listener,
     service: S,
+    note_peer: NotePeer,
     idle_grace: Duration,
 }
 
@@ -44,6 +46,12 @@ impl<S> Serve<S> {
     /// How long idle connections stay after an order to go. Longer than the pause that clients make between two requests, or their own idle timeout if that is known; [`IDLE_GRACE`] if not set.
     pub fn idle_grace(self, idle_grace: Duration) -> Serve<S> {
         Serve { idle_grace, ..self }
+    }
+
+    /// Requests carry where they come from in another form than [`PeerAddress`](super::PeerAddress).
+    #[cfg(feature = "axum")]
+    pub(crate) fn note_peer(self, note_peer: NotePeer) -> Serve<S> {
+        Serve { note_peer, ..self }
     }
 }
 
@@ -58,7 +66,7 @@ impl<S: HttpService> IntoFuture for Serve<S> {
 
 impl<S: HttpService> Serve<S> {
     async fn run(self) -> io::Result<()> {
-        let Serve { serving, listener, service, idle_grace } = self;
+        let Serve { serving, listener, service, note_peer, idle_grace } = self;
         let worker = &serving.worker;
         let (key, address): (String, Option<Address>) = (listener.key().to_owned(), listener.address().cloned());
         let mut acceptor = Acceptor::new(listener, worker.pool_size())?;
@@ -71,7 +79,7 @@ impl<S: HttpService> Serve<S> {
             if let Either::Left(tcp) = &accepted.0 {
                 let _ = tcp.set_nodelay(true); // Not worth a connection.
             }
-            connections.spawn(connection::run(accepted, service.clone(), worker.clone(), phase.subscribe(), idle_grace));
+            connections.spawn(connection::run(accepted, (service.clone(), note_peer), worker.clone(), phase.subscribe(), idle_grace));
         };
 
         let order = accept_until_ordered(worker, &mut acceptor, || connections.len(), take).await;

@@ -112,12 +112,13 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::worker::Worker;
 
     #[tokio::test]
     async fn a_request_that_arrives_as_the_idle_grace_ends_is_read() {
         let (mut client, server) = UnixStream::pair().unwrap();
         server.set_nonblocking(true).unwrap();
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Worker::standalone()));
         let (mut watched, _handed_back) = Watched::new(Either::Right(tokio::net::UnixStream::from_std(server).unwrap()), Arc::clone(&activity));
         activity.end();
         client.write_all(b"request").unwrap();

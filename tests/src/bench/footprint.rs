@@ -58,3 +58,17 @@ pub fn cpu_ticks(pid: i32) -> u64 {
     let fields = stat.rsplit_once(") ").expect("the name is in parentheses").1.split_whitespace();
     fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
+
+/// Time on a processor so far, in all threads of these processes. Finer than [`cpu_ticks`], which the kernel samples.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn processor_time(pids: &[i32]) -> Duration {
+    let threads = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives"));
+    let nanoseconds = threads.filter_map(|thread| {
+        let path = thread.ok()?.path().join("schedstat");
+        fs::read_to_string(path).ok()?.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}

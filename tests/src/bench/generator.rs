@@ -44,7 +44,9 @@ pub struct Plan {
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Requests by second.
+    /// Answered requests.
+    pub requests: u64,
+    /// The same by second.
     pub rate: f64,
     /// Answers that were none.
     pub failures: u64,
@@ -107,6 +109,7 @@ pub fn run(plan: Plan) -> Outcome {
             }
         }
     }
+    generator.outcome.requests = requests;
     generator.outcome.rate = requests as f64 / started.elapsed().as_secs_f64();
     generator.outcome
 }

@@ -97,6 +97,8 @@ pub struct Pool {
     pub reports: Reports,
     /// When its first process was started, by [`now`].
     pub started: Duration,
+    /// When the program of each worker began, at the start.
+    pub first: Vec<Report>,
     /// When each worker was ready.
     pub ready: Vec<Report>,
 }
@@ -127,21 +129,38 @@ impl Pool {
         command.env("PM2_HOME", folder.path());
         let started = now();
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
-        let ready = reports.wait(Stage::Ready, workers);
+        let (first, ready) = reports.until_ready(workers);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ready[0].port));
-        Pool { host, child, folder, address, reports, started, ready }
+        Pool { host, child, folder, address, reports, started, first, ready }
     }
 
     /// From the start of the first process to the last worker that was ready.
     #[must_use]
     pub fn took(&self) -> Duration {
-        self.ready.iter().map(|report| report.at).max().unwrap_or_default().saturating_sub(self.started)
+        self.since_start(self.ready.iter().map(|report| report.at).max())
+    }
+
+    /// From the start of the first process to the first instruction of the first worker, and of the last one.
+    #[must_use]
+    pub fn began(&self) -> [Duration; 2] {
+        let at = || self.first.iter().map(|report| report.at);
+        [at().min(), at().max()].map(|at| self.since_start(at))
+    }
+
+    fn since_start(&self, at: Option<Duration>) -> Duration {
+        at.unwrap_or_default().saturating_sub(self.started)
     }
 
     /// The master, launcher, or cluster's master.
     #[must_use]
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a pid is positive")
+    }
+
+    /// The pids of the workers that were ready last.
+    #[must_use]
+    pub fn workers(&self) -> Vec<i32> {
+        self.ready.iter().map(|report| report.pid).collect()
     }
 
     /// Runs a command of the master, which must succeed.

@@ -95,6 +95,20 @@ impl Reports {
         }
     }
 
+    /// Everything until so many are ready: their first instructions, and when they were ready.
+    ///
+    /// # Panics
+    /// When one says nothing within [`PATIENCE`].
+    #[track_caller]
+    pub fn until_ready(&mut self, count: usize) -> (Vec<Report>, Vec<Report>) {
+        let (mut first, mut ready) = (Vec::new(), Vec::new());
+        while ready.len() < count {
+            let report = self.receive();
+            if report.stage == Stage::First { &mut first } else { &mut ready }.push(report);
+        }
+        (first, ready)
+    }
+
     /// The next ones at this stage.
     ///
     /// # Panics

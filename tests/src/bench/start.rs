@@ -22,14 +22,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// From the start of the master to 16 ready workers, against the launcher's.
 pub fn run(effort: Effort) {
     println!("\nFrom the start of the master to {WORKERS} ready workers of a trivial program, against the launcher\n");
-    let (mut master, mut launcher) = (Vec::new(), Vec::new());
+    // When the first worker began, when the last one did, and when all were ready.
+    let (mut master, mut launcher): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
     for _ in 0..2 * effort.pairs {
-        master.push(milliseconds(Pool::start(Host::Master, App::Trivial, WORKERS).took()));
-        launcher.push(milliseconds(Pool::start(Host::Launcher, App::Trivial, WORKERS).took()));
+        for (host, times) in [(Host::Master, &mut master), (Host::Launcher, &mut launcher)] {
+            let pool = Pool::start(host, App::Trivial, WORKERS);
+            let [first, last] = pool.began();
+            times.iter_mut().zip([first, last, pool.took()]).for_each(|(times, time)| times.push(milliseconds(time)));
+        }
     }
-    let show = |times: &[f64]| format!("{:.1} ms ({:.1} to {:.1})", median(times), spread(times).0, spread(times).1);
-    print("dutch-master", &show(&master), "");
-    print("launcher", &show(&launcher), "");
+    for (host, [first, last, ready]) in [(Host::Master, &master), (Host::Launcher, &launcher)] {
+        let (least, most) = spread(ready);
+        let steps = format!("first program after {:.1} ms, last after {:.1} ms", median(first), median(last));
+        print(host.label(), &format!("{:.1} ms ({least:.1} to {most:.1})", median(ready)), &steps);
+    }
+    let ([.., master], [.., launcher]) = (master, launcher);
     let pairs: Vec<f64> = master.iter().zip(&launcher).map(|(master, launcher)| master / launcher).collect();
     let (least, most) = spread(&pairs);
     print("ratio of medians, spread of the pairs", &format!("{:.2} ({least:.2} to {most:.2})", median(&master) / median(&launcher)), "expected 1.3 or less");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::footprint::processor_time;
 use super::generator::{self, GAP, Mode, Plan};
 use super::pool::{App, Host, Pool};
 use super::stats::{median, spread};
@@ -11,12 +12,16 @@ use super::{CONNECTIONS, Effort, WARM_UP};
 const SIZES: [usize; 2] = [2, 4];
 
 /// Prints the comparison for one kind of worker; the first host is what the others are compared with.
+#[allow(clippy::cast_precision_loss)] // a count of requests
 pub fn run(title: &str, effort: Effort, app: App, hosts: &[Host]) {
     println!(
-        "\n{title}, {CONNECTIONS} connections, median of {} runs of {:?}; unevenness: standard deviation by mean of the connections of each worker\n",
+        "\n{title}, {CONNECTIONS} connections, median of {} runs of {:?}; unevenness: standard deviation by mean of the connections of each worker; µs: the workers' processor time for each request\n",
         effort.pairs, effort.load
     );
-    println!("{:<8} {:<14} {:<20} {:>10} {:>8}   {:<20} unevenness", "workers", "connections", "", "requests/s", "ratio", "spread of the pairs");
+    println!(
+        "{:<8} {:<14} {:<20} {:>10} {:>8}   {:<20} {:>10} {:>8} {:>8}",
+        "workers", "connections", "", "requests/s", "ratio", "spread of the pairs", "unevenness", "µs", "ratio"
+    );
     for size in SIZES {
         let mut runs: Vec<[Runs; 2]> = hosts.iter().map(|_| Default::default()).collect();
         for round in 0..effort.pairs {
@@ -33,7 +38,10 @@ pub fn run(title: &str, effort: Effort, app: App, hosts: &[Host]) {
                 };
                 for (mode, runs) in [Mode::KeepAlive, Mode::PerRequest].into_iter().zip(&mut runs[which]) {
                     load(mode, WARM_UP.min(effort.load));
+                    let before = processor_time(&pool.workers());
                     let outcome = load(mode, effort.load);
+                    let spent = processor_time(&pool.workers()).saturating_sub(before);
+                    runs.processor.push(spent.as_secs_f64() * 1e6 / outcome.requests as f64);
                     runs.rates.push(outcome.rate);
                     runs.unevenness.push(outcome.unevenness(size));
                 }
@@ -48,19 +56,23 @@ pub fn run(title: &str, effort: Effort, app: App, hosts: &[Host]) {
 struct Runs {
     rates: Vec<f64>,
     unevenness: Vec<f64>,
+    processor: Vec<f64>,
 }
 
 fn print(size: usize, hosts: &[Host], runs: &[[Runs; 2]]) {
     for (mode, name) in ["keep-alive", "one by request"].into_iter().enumerate() {
-        let limit = &runs[0][mode].rates;
+        let Runs { rates: limit, processor: least_processor, .. } = &runs[0][mode];
         for (host, runs) in hosts.iter().zip(runs) {
-            let Runs { rates, unevenness } = &runs[mode];
+            let Runs { rates, unevenness, processor } = &runs[mode];
             let ratio = median(rates) / median(limit);
             let (least, most) = spread(&rates.iter().zip(limit).map(|(rate, limit)| rate / limit).collect::<Vec<_>>());
             let pairs = format!("{least:.3} to {most:.3}");
             let expected = if (hosts[0], *host) == (Host::Launcher, Host::Master) { "   expected 0.97 or more" } else { "" };
-            let (host, rate, unevenness) = (host.label(), median(rates), median(unevenness));
-            println!("{size:<8} {name:<14} {host:<20} {rate:>10.0} {ratio:>8.3}   {pairs:<20} {unevenness:.2}{expected}");
+            let (host, rate, unevenness, processor) = (host.label(), median(rates), median(unevenness), median(processor));
+            let processor_ratio = processor / median(least_processor);
+            println!(
+                "{size:<8} {name:<14} {host:<20} {rate:>10.0} {ratio:>8.3}   {pairs:<20} {unevenness:>10.2} {processor:>8.2} {processor_ratio:>8.3}{expected}"
+            );
         }
     }
 }
