@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod process;
 mod refused;
+mod refused_listeners;
 mod screen;
 mod start;
 mod top;
