@@ -37,6 +37,25 @@ fn status(folder: &Folder, args: &[&str]) -> Value {
 }
 
 #[test]
+fn a_size_has_bounds() {
+    let folder = Folder::new("bounds");
+    let _master = started(&folder, &[]);
+    for (change, code, told, size) in [
+        (&["+1"][..], 0, "The size is 2 now.", 2),
+        (&["-5"], 0, "The size is 1 now, the least that there can be.", 1),
+        (&["-1"], 0, "The size is 1 now, the least that there can be.", 1),
+        (&["0"], 2, "`dutch-master stop` ends all workers", 1),
+        (&["100000"], 2, "a number from 1 to 4096 is wanted", 1),
+        (&["+1", "-1"], 2, "`scale` takes one number", 1),
+    ] {
+        let said = run(program(&folder, &[&["scale", "--no-wait"], change].concat()));
+        assert_eq!(said.code, Some(code), "{change:?}: {said:?}");
+        assert!(said.stdout.contains(told) || said.stderr.contains(told), "{change:?}: {said:?}");
+        assert_eq!(status(&folder, &[])["size"], size, "{change:?}");
+    }
+}
+
+#[test]
 fn sigterm_and_sigint_stop_the_master_and_say_which() {
     for (signal, name) in [(Signal::SIGTERM, "SIGTERM"), (Signal::SIGINT, "SIGINT")] {
         let folder = Folder::new(name);
