@@ -15,4 +15,5 @@ mod refused_listeners;
 mod screen;
 mod start;
 mod top;
+mod unit;
 mod usage;
