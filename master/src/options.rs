@@ -1,5 +1,6 @@
 //! Everything that a master needs to know before it starts, with design names and defaults. The command line, the configuration file and the Node drop-in all end here.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,6 +87,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether Node runs the worker: it is a script, or a `node` was named.
+    pub fn is_run_by_node(&self) -> bool {
+        self.node.is_some() || self.is_script()
+    }
+
+    /// Whether the worker's name is that of a script for Node.
+    pub(crate) fn is_script(&self) -> bool {
+        self.worker.extension().and_then(OsStr::to_str).is_some_and(|extension| ["js", "cjs", "mjs", "ts"].contains(&extension))
+    }
+
     /// The defaults for a worker.
     pub fn new(worker: impl Into<PathBuf>) -> Options {
         Options {

@@ -189,6 +189,13 @@ pub(super) struct Service {
     pub(super) settings: Settings,
 }
 
+impl Service {
+    /// Both as one. What is said here goes before what is said `below`.
+    pub(super) fn over(self, below: Service) -> Service {
+        Service { config: self.config.or(below.config), settings: self.settings.over(below.settings) }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(override_usage = "dutch-master start [OPTIONS] [WORKER [ARGS…]]", after_help = help::START)]
 pub(super) struct Start {
@@ -202,7 +209,7 @@ pub(super) struct Check {
     /// Show every option as `start` would take it, and where it comes from.
     #[arg(long)]
     pub(super) print: bool,
-    /// Warn where a systemd unit (with its FILE.d) breaks what is promised with these options.
+    /// Take options from `ExecStart=` of a systemd unit as well, and warn where it or its drop-ins break what is promised with them.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) unit: Option<PathBuf>,
     #[command(flatten)]

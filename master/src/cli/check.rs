@@ -7,11 +7,19 @@ use super::config::{self, ConfigError, Source};
 use super::exit::{self, Failure};
 use super::log;
 use super::print::{note, say};
-use super::unit;
+use super::unit::Unit;
 
 /// One line for each fault; the exit code says whether there is one.
 pub(super) fn run(command: Check) -> Result<u8, Failure> {
-    let configuration = match Source::new(command.service).read() {
+    let seen = command.unit.as_deref().map(Unit::load).transpose().and_then(|unit| match unit {
+        Some(unit) => unit.complete(command.service).map(|service| (Some(unit), service)),
+        None => Ok((None, command.service)),
+    });
+    let (unit, service) = match seen {
+        Ok(seen) => seen,
+        Err(fault) => return Ok(refused(&[fault])),
+    };
+    let configuration = match Source::new(service).read() {
         Ok(configuration) => configuration,
         Err(ConfigError::Usage(wrong)) => {
             note(&format!("error: {wrong}"));
@@ -28,11 +36,8 @@ pub(super) fn run(command: Check) -> Result<u8, Failure> {
     if !faults.is_empty() {
         return Ok(refused(&faults));
     }
-    if let Some(unit) = &command.unit {
-        match unit::warnings(unit, &configuration.options) {
-            Ok(warnings) => warnings.iter().for_each(|warning| note(&format!("warning: {}: {warning}", unit.display()))),
-            Err(error) => return Ok(refused(&[format!("cannot read {}: {error}", unit.display())])),
-        }
+    if let Some(unit) = &unit {
+        unit.warnings(&configuration.options).iter().for_each(|warning| note(&format!("warning: {}: {warning}", unit.file().display())));
     }
     if !command.print {
         say("The configuration is right.")?;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use dutch_master::core::SizeChange;
+use dutch_master::core::{SIZE_MAX, SizeChange};
 use dutch_master_protocol::control::{Accepted, Done, FromControl, Outcome, Reload, Restart, Scale, Stop};
 
 use super::args;
@@ -131,9 +131,9 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
     let patience = Patience::from(&command.waiting);
     let end = pending(&command.which, patience).await?.outcome(&FromControl::Scale(request), patience).await?;
     let (code, text) = match end {
-        End::TakenUp(Accepted { size, .. }) => (exit::DONE, format!("The size is {} now.", number(size))),
+        End::TakenUp(Accepted { size, .. }) => (exit::DONE, format!("The size is {} now{}.", number(size), at_its_limit(command.size, size))),
         End::Told(Accepted { size, .. }, Done { outcome, message, .. }) => match outcome {
-            Outcome::Done => (exit::DONE, format!("The size is {} now, and as many workers run.", number(size))),
+            Outcome::Done => (exit::DONE, format!("The size is {} now{}, and as many workers run.", number(size), at_its_limit(command.size, size))),
             Outcome::Superseded => (exit::SUPERSEDED, because("Another change of the size took its place", message)),
             Outcome::GivenUp => (exit::FAILED, because("Given up", message)),
             Outcome::Stopped => (exit::FAILED, because("The master stops", message)),
@@ -141,6 +141,15 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
         End::Unknown(why) => no_outcome(why, "the change"),
     };
     tell(code, &text)
+}
+
+/// A change that may have been larger than was possible.
+fn at_its_limit(change: SizeChange, size: Option<u32>) -> &'static str {
+    match (change, size) {
+        (SizeChange::By(by), Some(1)) if by < 0 => ", the least that there can be",
+        (SizeChange::By(by), Some(SIZE_MAX)) if by > 0 => ", the most that there can be",
+        _ => "",
+    }
 }
 
 /// `dutch-master stop`.

@@ -34,7 +34,7 @@ Exit status, of every command that says nothing else:
 
 pub(super) const START: &str = "\
 Listeners:
-  8000  127.0.0.1:8000  [::1]:8000  unix:/run/app.sock  admin=127.0.0.1:9000
+  8000, 127.0.0.1:8000, [::1]:8000, unix:/run/app.sock; with a name: admin=127.0.0.1:9000
   A port alone is that of every address of the machine, not of this machine's own 127.0.0.1.
   Workers may also ask for others; a Node app does so by `app.listen(8000)`.
 
@@ -53,6 +53,22 @@ Examples:
   dutch-master start -n auto -e NODE_ENV=production --log-format bunyan app.js | bunyan
 
 Exit status: 0 stopped and every worker ended in time; 1 one had to be killed or the start failed; 2 wrong usage.";
+
+/// In the manual page alone.
+pub(super) const ENVIRONMENT: &str = "\
+Environment:
+  DUTCH_MASTER_SOCKET  the control socket of the master that a command means, where neither --socket nor --name says it; workers find theirs by it
+  RUNTIME_DIRECTORY    the runtime directory, set by systemd
+  XDG_RUNTIME_DIR      without that: the runtime directory is its folder dutch-master; without both it is /run/dutch-master for root, and a private folder in the system's temporary one for others
+  NO_COLOR             no colours in the log";
+
+/// In the manual page alone.
+pub(super) const FILES: &str = "\
+Files:
+  dutch-master.toml  in the working directory: options of `start` and `check`, read where neither a WORKER nor --config is given
+  NAME.sock          in the runtime directory: the master's control socket, unless --socket names another place
+  NAME.lock          beside it, held while the master runs, so that no other has its name
+  NAME.state         beside it: what the next master needs to take the workers over, should this one die";
 
 pub(super) const CHECK: &str = "\
 Examples:

@@ -4,14 +4,15 @@ mod adapt;
 mod args;
 mod check;
 mod commands;
+mod completions;
 mod config;
 mod conformance;
 mod exit;
 mod find;
 mod forgotten;
-mod generate;
 mod help;
 mod log;
+mod man;
 mod metrics;
 mod print;
 mod resident;
@@ -28,19 +29,26 @@ mod upgrade;
 mod values;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use dutch_master::client;
 
 use self::args::{Command, CommandLine};
 use self::exit::Failure;
+use self::forgotten::Apart;
 use self::print::{is_read, note};
 
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
     let command = parse().unwrap_or_else(|error| usage(&error)).command;
+    if let Some(Apart { value, meant }) = forgotten::equals_sign(&words(), Ok(&command)) {
+        note(&format!("error: the `=` before `{value}` is missing; did you mean `dutch-master {meant}`? A worker of that name has `--` before it"));
+        return exit::USAGE.into();
+    }
     // One thread is all that a master has, and a client needs no more.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,8 +68,8 @@ pub(crate) fn run() -> ExitCode {
             Command::Scale(command) => told(commands::scale(&command).await),
             Command::Adapt(command) => adapt::run(*command).await,
             Command::Conformance(command) => told(conformance::run(*command).await),
-            Command::Completions(command) => told(generate::completions(command.shell)),
-            Command::Man(command) => told(generate::man(command.command.as_deref())),
+            Command::Completions(command) => told(completions::run(command.shell)),
+            Command::Man(command) => told(man::run(command.command.as_deref())),
             Command::Upgrade(command) => told(upgrade::run(&command).await),
             Command::Preflight(command) => upgrade::preflight(&command),
             Command::Metrics(command) => told(metrics::run(&command.which).await),
@@ -82,15 +90,25 @@ fn usage(error: &clap::Error) -> ! {
         let code = told(is_read(error.print()).map(|_| exit::DONE));
         std::process::exit(code.into());
     }
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let meant = forgotten::start(&words, error.kind()).map(|meant| ("a command", meant));
-    match meant.or_else(|| forgotten::name(&words, error.kind()).map(|meant| ("--name", meant))) {
+    let words = words();
+    if error.kind() == ErrorKind::UnknownArgument && forgotten::has_two_sizes(&words) {
+        note("error: `scale` takes one number: how many workers there shall be, or +N or -N for so many more or fewer");
+        std::process::exit(exit::USAGE.into())
+    }
+    let start = || forgotten::start(&words, error.kind()).map(|meant| ("a command".into(), meant));
+    let equals_sign = || forgotten::equals_sign(&words, Err(error.kind())).map(|Apart { value, meant }| (format!("the `=` before `{value}`"), meant));
+    let name = || forgotten::name(&words, error.kind()).map(|meant| ("--name".into(), meant));
+    match start().or_else(equals_sign).or_else(name) {
         Some((what, meant)) => {
             note(&format!("error: {what} is missing; did you mean `dutch-master {meant}`?"));
             std::process::exit(exit::USAGE.into())
         }
         None => error.exit(),
     }
+}
+
+fn words() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
 }
 
 fn told(result: Result<u8, Failure>) -> u8 {

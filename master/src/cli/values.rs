@@ -112,6 +112,7 @@ pub(super) fn num_workers(text: &str) -> Result<NumWorkers, String> {
 /// `N`, `+N` or `-N`.
 pub(super) fn size_change(text: &str) -> Result<SizeChange, String> {
     match text.strip_prefix(['+', '-']) {
+        None if text == "0" => size(text).map(SizeChange::To).map_err(|refused| format!("{refused}; `dutch-master stop` ends all workers")),
         None => size(text).map(SizeChange::To),
         Some(number) => {
             let by = size(number)?.cast_signed();

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::account::Account;
+use super::adapted;
 use super::control_socket::ControlSocket;
 use super::error::StartError;
 use super::listeners::foresee;
@@ -59,6 +60,7 @@ impl Master {
         for outcome in foresee::all(&options.listen) {
             look(outcome.map_err(StartError::from));
         }
+        look(adapted::check(options, adapted::configured(&options.listen)).map_err(StartError::from));
         look(options.metrics.as_ref().map_or(Ok(()), |to| Outlet::check(to, &options.listen)).map_err(StartError::from));
         look(options.pid_file.as_ref().map_or(Ok(()), |path| PidFile::check(path).map_err(|source| StartError::PidFile { path: path.clone(), source })));
         faults

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::account::AccountError;
+use super::adapted::AdaptError;
 use super::control_socket::ControlSocketError;
 use super::listeners::ListenError;
 use super::metrics::MetricsError;
@@ -21,6 +22,9 @@ pub enum StartError {
     /// An address cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The listeners are not what the program needs.
+    #[error(transparent)]
+    Adapt(#[from] AdaptError),
     /// The control socket cannot be had.
     #[error(transparent)]
     ControlSocket(#[from] ControlSocketError),

@@ -55,6 +55,8 @@ pub struct ListenError {
 /// All listeners of the master.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
+    /// Declared first: removed while the sockets are open, and their files cannot be mistaken for others.
+    unserved: Unserved,
     registry: Registry,
     sockets: BTreeMap<Key, Held>,
     /// Who may connect to configured Unix listeners, where that is configured.
@@ -99,7 +101,9 @@ impl Listeners {
             Some(socket) => socket.with_access(access),
             None => {
                 self.make_room(&spec.address)?;
-                ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?
+                let socket = ListeningSocket::bind_for(&spec.address, BACKLOG, access).map_err(|source| ListenError::of(&spec.address, source))?;
+                self.unserved.add(&socket);
+                socket
             }
         };
         let key = self.registry.configured(spec.name.clone(), &spec.address, socket.address().clone());
@@ -107,9 +111,19 @@ impl Listeners {
         Ok(())
     }
 
+    /// The start is not refused any more: from now on workers serve here, and go on when the master dies.
+    pub(super) fn are_served(&mut self) {
+        self.unserved.forget();
+    }
+
     /// What workers ask for the configured listeners by, in the order of the configuration: their names, and the keys of those without one.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The names of all that are configured, as far as they have one.
+    pub(super) fn configured_names(&self) -> impl Iterator<Item = Option<&str>> {
+        self.registry.iter().filter(|(_, entry)| entry.configured).map(|(_, entry)| entry.name.as_deref())
     }
 
     /// What `worker`'s request gets; binds where that is needed.
@@ -349,10 +363,13 @@ pub(super) fn in_words(address: &Address) -> String {
 
 pub(super) mod foresee;
 mod handed_over;
+mod left_behind;
 mod returning;
 mod succession;
 #[cfg(test)]
 mod tests;
+mod unserved;
 
 pub(super) use self::returning::OutOfReach;
 pub(super) use self::succession::Handed;
+use self::unserved::Unserved;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
 use super::account::Account;
+use super::adapted;
 use super::adoption::Adoption;
 use super::callbacks::{self, Callbacks, Evaluation};
 use super::clock;
@@ -21,12 +22,12 @@ use super::control_socket::ControlSocket;
 use super::error::StartError;
 use super::event_loop::EventLoop;
 use super::hook::{Hooks, with_room_for_a_queue};
-use super::listeners::Listeners;
+use super::listeners::{ListenError, Listeners};
 use super::metrics::{self, Counts, Outlet};
 use super::node;
 use super::orders::{evaluate, in_full};
 use super::pid_file::PidFile;
-use super::program::{Program, is_script};
+use super::program::Program;
 use super::reload::{ReadAgain, Reread};
 use super::request::Request;
 use super::rest::Rest;
@@ -92,17 +93,27 @@ impl Master {
         let Place { here, name, .. } = place;
         spawn::raise_descriptor_limit();
         let control_socket = ControlSocket::claim(&name, options.socket.as_deref(), account.as_ref())?;
-        let mut left = State::left_at(control_socket.state()).unwrap_or_else(|error| {
-            warn!(reason = in_full(error), "What a dead master left cannot be used");
-            None
-        });
+        let (mut left, unread) = match State::left_at(control_socket.state()) {
+            Ok(left) => (left, None),
+            Err(error) => (None, Some(error)),
+        };
         let mut listeners = left.as_mut().map_or_else(Listeners::default, |left| Listeners::of_the_dead(left.take_listeners()));
         listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
         let ServiceManager { telling, sockets, is_to_keep } = manager;
         listeners.under_manager(sockets, is_to_keep && telling.is_wanted());
-        options.listen.iter().try_for_each(|spec| listeners.configure(spec))?;
+        options.listen.iter().try_for_each(|spec| {
+            let refused = |error: ListenError| match &unread {
+                Some(unread) => error.with_those_left_behind(&spec.address, control_socket.path(), unread),
+                None => error,
+            };
+            listeners.configure(spec).map_err(refused)
+        })?;
+        if let Some(unread) = unread {
+            warn!(reason = in_full(unread), "What a dead master left cannot be used");
+        }
         listeners.inherit_the_rest();
         listeners.take_handed_over();
+        adapted::check(&options, listeners.configured_names())?;
         account.iter().for_each(|account| warn_of_open_folders(&options, account));
         let metrics = options.metrics.as_ref().map(Outlet::prepare).transpose()?;
         options.metrics.iter().for_each(warn_of_unread_metrics);
@@ -236,6 +247,7 @@ impl Master {
             exit_code: None,
             options: Arc::new(self.options.clone()),
         };
+        event_loop.listeners.are_served();
         event_loop.begin_watch();
         match succession {
             Some(succession) => event_loop.go_on(succession),
@@ -325,7 +337,7 @@ pub(super) fn check_worker(options: &Options, directory: &Path, account: Option<
         account.must("enter", AccessFlags::X_OK, &directory)?;
         account.must("run", AccessFlags::X_OK, &program.path)?;
     }
-    if is_script(&options.worker) {
+    if options.is_script() {
         node::check_typescript(options, &program.path).map_err(super::program::ProgramError::from)?;
     }
     Ok(())

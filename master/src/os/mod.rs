@@ -4,6 +4,7 @@
 //! `process` and `listeners`; `report` tells people, `reload` takes in a configuration that was changed, `metrics` counts, `systemd` speaks with the service manager, `callbacks` asks the program that embeds the master. `master` is what happens before and after.
 
 mod account;
+mod adapted;
 mod adoption;
 mod callbacks;
 mod check;

@@ -11,14 +11,18 @@ use super::socket_file::successor;
 
 /// A process that holds `address`, as `name (pid 4242)`. Without privileges only processes of the same user can be seen.
 pub(super) fn find(address: &Address) -> Option<String> {
-    let sockets = sockets(address);
-    if sockets.is_empty() {
-        return None;
-    }
-    let mut pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| !descriptors(*pid, &sockets).is_empty())?;
+    let pid = pids(address).next()?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("{} (pid {pid})", name.trim()))
+}
+
+/// Every process that holds `address` and can be seen.
+pub(super) fn pids(address: &Address) -> impl Iterator<Item = u32> {
+    let sockets = sockets(address);
+    // Without a socket there is nothing to look for.
+    let processes = (!sockets.is_empty()).then(|| fs::read_dir("/proc").into_iter().flatten()).into_iter().flatten();
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(move |pid| !descriptors(*pid, &sockets).is_empty())
 }
 
 /// The sockets that are bound to an address, as `/proc/PID/fd` names them.
@@ -39,10 +43,10 @@ pub(super) fn descriptors(pid: u32, sockets: &BTreeSet<String>) -> Vec<RawFd> {
     entries.filter(|entry| has_one(&entry.path())).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Inodes of the sockets on this port; of TCP only those in the state that the kernel writes as `0A`: listening.
+/// Inodes of the sockets on this port, from the tables that are there under `ProcSubset=pid` as well; of TCP only those in the state that the kernel writes as `0A`: listening.
 fn internet_sockets(tables: &[&str], port: u16, state: Option<&str>) -> Vec<String> {
     let port = format!(":{port:04X}");
-    let tables: String = tables.iter().map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default()).collect();
+    let tables: String = tables.iter().map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default()).collect();
     let columns = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     columns
         .filter(|row| row.get(1).is_some_and(|local| local.ends_with(&port)))
@@ -52,7 +56,7 @@ fn internet_sockets(tables: &[&str], port: u16, state: Option<&str>) -> Vec<Stri
 }
 
 fn unix_sockets(path: &str) -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let table = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     // One that took the place of a left-over file was bound under another name.
     let before = successor(Path::new(path));

@@ -108,7 +108,7 @@ impl Program {
         let here = directory.join(worker);
         let args = options.args.iter().map(OsString::from);
         let search_path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(USUAL_PATH), OsString::as_os_str);
-        if options.node.is_some() || is_script(worker) {
+        if options.is_run_by_node() {
             return match () {
                 // The one that was named looks for the module itself, as `require` does.
                 () if options.node.is_some() && is_module(&here) => Program::of_node(options, here, options.node.clone(), args),
@@ -138,7 +138,7 @@ impl Program {
 
     /// The file of the worker itself, whoever runs it, if it is there.
     pub(super) fn file(options: &Options, directory: &Path, environment: &Environment) -> Option<PathBuf> {
-        if options.node.is_some() || is_script(&options.worker) {
+        if options.is_run_by_node() {
             return Some(directory.join(&options.worker)).filter(|script| script.is_file());
         }
         Program::find_worker(options, directory, environment).ok().map(|program| program.path)
@@ -165,12 +165,6 @@ fn is_module(path: &Path) -> bool {
         PathBuf::from(name)
     };
     path.is_file() || [".js", ".json", ".node", "/package.json", "/index.js"].into_iter().any(|ending| with(ending).is_file())
-}
-
-/// Whether Node runs it.
-pub(super) fn is_script(worker: &Path) -> bool {
-    let extension = worker.extension().and_then(OsStr::to_str);
-    matches!(extension, Some("js" | "cjs" | "mjs" | "ts"))
 }
 
 /// The first executable file of this name in a list of directories; relative ones are seen from `directory`.

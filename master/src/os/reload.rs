@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::adapted;
 use super::event_loop::EventLoop;
 use super::hook::with_room_for_a_queue;
 use super::program::Program;
@@ -76,6 +77,7 @@ impl EventLoop {
     /// What would make every start fail is refused before it costs one. A hook may still have to make what is missing.
     fn check_worker(&self, options: &Options) -> Result<(), String> {
         let in_full = |error: super::program::ProgramError| super::orders::in_full(error);
+        adapted::check(options, self.listeners.configured_names()).map_err(|error| format!("{error} (listeners are changed by a new start alone)"))?;
         let directory = snapshots::resolve(&self.directory_of(options)).map_err(in_full)?;
         if options.before_fork.is_none() && self.callbacks.before_fork.is_none() {
             Program::find(options, &directory, &self.environment_of(options)).map_err(in_full)?;

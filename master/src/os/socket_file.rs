@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connec
 use super::check::may_make;
 
 /// A socket file that we made. Dropping it leaves the file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
@@ -35,14 +35,12 @@ impl SocketFile {
                     }
                     outcome => outcome?,
                 }
-                prepare(&socket, &new)?;
-                std::fs::rename(&new, path)?;
+                let in_place = prepare(&socket, &new).and_then(|()| std::fs::rename(&new, path));
+                in_place.inspect_err(|_| remove(&new))?;
             }
             outcome => {
                 outcome?;
-                prepare(&socket, path).inspect_err(|_| {
-                    let _ = std::fs::remove_file(path);
-                })?;
+                prepare(&socket, path).inspect_err(|_| remove(path))?;
             }
         }
         let file = SocketFile { path: path.into(), inode: inode(path)? };
@@ -83,7 +81,7 @@ impl SocketFile {
     /// Removes the file, unless another has taken its place.
     pub(super) fn remove(&self) {
         if self.is_in_place() {
-            let _ = std::fs::remove_file(&self.path);
+            remove(&self.path);
         }
     }
 }
@@ -119,6 +117,11 @@ pub(super) fn successor(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
+}
+
+/// Takes back what was made, if it is there.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
@@ -173,6 +176,18 @@ mod tests {
         let (_socket, file) = bind(&path).unwrap();
         file.remove();
         assert!(!new.exists());
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_prepared_leaves_no_file_and_what_was_there_as_it_was() {
+        let path = path("unprepared");
+        let refuse = |_: &OwnedFd, _: &Path| Err(io::ErrorKind::PermissionDenied.into());
+        SocketFile::bind(&path, refuse).unwrap_err();
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).unwrap());
+        SocketFile::bind(&path, refuse).unwrap_err();
+        assert!(path.exists() && !successor(&path).exists());
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

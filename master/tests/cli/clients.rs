@@ -161,6 +161,18 @@ fn scale_asks_for_a_size_or_a_change_of_it() {
 }
 
 #[test]
+fn a_change_beyond_what_there_can_be_ends_at_the_limit_and_says_so() {
+    for (by, size, told) in
+        [(-5, 1, "The size is 1 now, the least that there can be.\n"), (4_000, 4_096, "The size is 4096 now, the most that there can be.\n")]
+    {
+        let accepted = ToControl::Accepted(Accepted { generation: Some(2), size: Some(size) });
+        let request = FromControl::Scale(Scale { to: None, by: Some(by) });
+        let said = answered(&format!("limit{by}"), &["scale", "--no-wait", &format!("{by:+}")], request, vec![accepted]);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(0), told));
+    }
+}
+
+#[test]
 fn a_refusal_is_a_failure_in_the_words_of_the_master() {
     let refusal = ToControl::Error(ErrorMessage { seq: None, code: "stopping".into(), message: "the master is stopping".into() });
     let said = answered("refusal", &["scale", "3"], FromControl::Scale(Scale { to: Some(3), by: None }), vec![refusal]);

@@ -37,6 +37,25 @@ fn status(folder: &Folder, args: &[&str]) -> Value {
 }
 
 #[test]
+fn a_size_has_bounds() {
+    let folder = Folder::new("bounds");
+    let _master = started(&folder, &[]);
+    for (change, code, told, size) in [
+        (&["+1"][..], 0, "The size is 2 now.", 2),
+        (&["-5"], 0, "The size is 1 now, the least that there can be.", 1),
+        (&["-1"], 0, "The size is 1 now, the least that there can be.", 1),
+        (&["0"], 2, "`dutch-master stop` ends all workers", 1),
+        (&["100000"], 2, "a number from 1 to 4096 is wanted", 1),
+        (&["+1", "-1"], 2, "`scale` takes one number", 1),
+    ] {
+        let said = run(program(&folder, &[&["scale", "--no-wait"], change].concat()));
+        assert_eq!(said.code, Some(code), "{change:?}: {said:?}");
+        assert!(said.stdout.contains(told) || said.stderr.contains(told), "{change:?}: {said:?}");
+        assert_eq!(status(&folder, &[])["size"], size, "{change:?}");
+    }
+}
+
+#[test]
 fn sigterm_and_sigint_stop_the_master_and_say_which() {
     for (signal, name) in [(Signal::SIGTERM, "SIGTERM"), (Signal::SIGINT, "SIGINT")] {
         let folder = Folder::new(name);
@@ -250,4 +269,28 @@ fn the_log_level_hides_what_matters_less() {
     master.signal(Signal::SIGTERM);
     let said = master.end();
     assert!(!said.stderr.contains("\"level\":\"info\""), "{said:?}");
+}
+
+/// A program that is handed a listener and answers nobody.
+const ADAPTED: &str =
+    "import socket, sys\nserver = socket.socket(fileno=int(sys.argv[1]))\nserver.setblocking(True)\nwhile True:\n    server.accept()[0].recv(1)\n";
+
+#[test]
+fn an_adapted_program_is_seen_to_serve_where_proc_shows_processes_alone() {
+    let folder = Folder::new("subset");
+    // As `ProcSubset=pid` of a unit has it; what is mounted goes with the processes.
+    let alone = |then: &str| {
+        let mut command = Command::new("unshare");
+        let line = format!("mount -t proc -o subset=pid proc /proc && {then}");
+        command.args(["-pf", "--kill-child", "--mount-proc", "sh", "-c", &line, env!("CARGO_BIN_EXE_dutch-master")]);
+        command.current_dir(folder.path()).env("XDG_RUNTIME_DIR", folder.path()).env_remove("RUNTIME_DIRECTORY");
+        command
+    };
+    if !nix::unistd::geteuid().is_root() || run(alone("test ! -e /proc/sys")).code != Some(0) {
+        eprintln!("skipped: this system cannot show processes alone");
+        return;
+    }
+    std::fs::write(folder.path().join("serve.py"), ADAPTED).unwrap();
+    let mut master = Running::start(alone("exec $0 start -n 1 -l 127.0.0.1:0 --adapt -- python3 serve.py '{fd}'"));
+    master.wait_for("Cluster ready");
 }

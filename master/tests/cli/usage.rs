@@ -21,7 +21,9 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (vec!["start", "--kill-timeout", "30", "app.js"], "`30s`"),
         (vec!["start", "-l", "localhost:80", "app.js"], "127.0.0.1:80"),
         (vec!["start", "-l", "a=1", "-l", "a=2", "app.js"], "`a`"),
-        (vec!["scale", "0"], "1 to 4096"),
+        (vec!["scale", "0"], "1 to 4096 is wanted; `dutch-master stop` ends all workers"),
+        (vec!["scale", "100000"], "1 to 4096 is wanted"),
+        (vec!["scale", "+1", "-1"], "`scale` takes one number"),
         (vec!["status", "--watch=1ms"], "at least `100ms`"),
         (vec!["completions", "tcsh"], "bash, zsh, fish"),
         (vec!["man", "nonesuch"], "nonesuch"),
@@ -31,6 +33,9 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (vec!["-n", "4", "./serve"], "did you mean `dutch-master start -n 4 ./serve`?"),
         (vec!["stop", "web"], "did you mean `dutch-master stop --name web`?"),
         (vec!["statsu"], "'status'"),
+        (vec!["status", "--watch", "2s"], "the `=` before `2s` is missing; did you mean `dutch-master status --watch=2s`?"),
+        (vec!["start", "--adapt", "notify", "--", "sleep", "9"], "did you mean `dutch-master start --adapt=notify -- sleep 9`?"),
+        (vec!["start", "--keep-trying", "true"], "A worker of that name has `--` before it"),
     ] {
         let said = run(program(&folder, &args));
         assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{args:?}");
@@ -41,11 +46,11 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
 #[test]
 fn there_is_a_manual_page_for_all_and_for_each_command() {
     let folder = Folder::new("man");
-    for (args, text) in [(vec!["man"], "dutch\\-master\\-start(1)"), (vec!["man", "start"], "\\-\\-kill\\-timeout")] {
+    for (args, text) in [(vec!["man"], "dutch\\-master start"), (vec!["man", "start"], "\\-\\-kill\\-timeout")] {
         let said = run(program(&folder, &args));
         assert_eq!(said.code, Some(0));
         assert!(said.stdout.starts_with(".ie") && said.stdout.contains(text), "{args:?}: {said:?}");
-        assert!(said.stdout.contains("Exit status"), "{args:?}: {said:?}");
+        assert!(said.stdout.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR"), "{args:?}: {said:?}");
     }
 }
 

@@ -136,6 +136,18 @@ fn what_needs_a_new_start_is_named_and_stays() {
 }
 
 #[test]
+fn a_program_that_would_be_adapted_to_listeners_that_are_not_there_is_refused() {
+    let site = Site::new();
+    let (mut master, _old, first) = site.serving();
+    site.write("worker = \"sleep\"\nargs = [\"{fd}\"]\nadapt = \"accept\"\nlisten = 0\n");
+    let answers = ask(&mut Peer::client(&master), &FromControl::Reload(Reload {}));
+    let Some(ToControl::Error(refusal)) = answers.last() else { panic!("{answers:?}") };
+    assert!(refusal.message.contains("there is none") && refusal.message.contains("by a new start alone"), "{refusal:?}");
+    signal_to(first, Signal::SIGKILL);
+    assert_eq!(args(master.next_worker()), ["60"], "nothing has changed");
+}
+
+#[test]
 fn the_orphan_timeout_that_a_worker_is_told_is_that_of_its_generation() {
     let site = Site::new();
     let (mut master, _old, _) = site.serving();

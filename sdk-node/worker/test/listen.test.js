@@ -61,6 +61,20 @@ test('a Unix path, relative to the directory of the worker', async (t) => {
   assert.match(String(await once(socket, 'data')), /200 OK/)
 })
 
+test('a listener of the configuration is had by its address, whatever its name', async (t) => {
+  const port = await freePort()
+  const options = ['-l', `web=127.0.0.1:${port}`, '-l', 'admin=unix:admin.sock']
+  for (const form of [`${port}`, `${port}, '127.0.0.1'`, `{ port: ${port}, host: 'localhost', family: 4 }`]) {
+    const { pool, said } = await worker(t, `server.listen('admin.sock', () => server.close(() => server.listen(${form}, () => say('facts', server.address()))))`, { options })
+    assert.deepEqual([said.address, said.port], ['127.0.0.1', port], form)
+    assert.deepEqual((await pool.status()).listeners.map(({ key }) => key), ['admin', 'web'], form)
+    pool.stop()
+    await pool.exits()
+  }
+  const { said } = await worker(t, `server.on('error', ({ code }) => say('facts', { code })).listen(${port}, '0.0.0.0')`, { options })
+  assert.equal(said.code, 'EADDRINUSE', 'an address that the listener is not at')
+})
+
 test('a port that another process has is an error event as Node has it', async (t) => {
   const other = net.createServer().listen(0, '127.0.0.1')
   await once(other, 'listening')

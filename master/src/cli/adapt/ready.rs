@@ -84,7 +84,8 @@ async fn accepts(program: Pid, address: SocketAddr) {
 
 /// The inode of the socket at the other end of a connection of this machine, once somebody has accepted it.
 fn accepted_socket(client: SocketAddr) -> Option<u64> {
-    let table = if client.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    // `/proc/net` is the same, and is not there under `ProcSubset=pid`.
+    let table = if client.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
     let suffix = format!(":{:04X}", client.port());
     fs::read_to_string(table).ok()?.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

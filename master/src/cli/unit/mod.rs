@@ -1,11 +1,14 @@
 //! `check --unit`: what a systemd unit says against the promises of the master that it runs. It is read as a file: what systemd's own defaults are changed to is not seen.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
+mod exec_start;
+mod file;
+
 use std::time::Duration;
 
 use dutch_master::Options;
+
+use self::exec_start::ExecStart;
+pub(super) use self::file::Unit;
 
 /// systemd's own time limit for a start and for a stop.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
@@ -13,49 +16,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a stop needs besides the kill timeout.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// One sentence for each promise that the unit breaks.
-pub(super) fn warnings(file: &Path, options: &Options) -> io::Result<Vec<String>> {
-    let mut text = std::fs::read_to_string(file)?;
-    let mut folder = file.as_os_str().to_owned();
-    folder.push(".d");
-    let mut drop_ins: Vec<_> = std::fs::read_dir(Path::new(&folder)).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-    drop_ins.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
-    drop_ins.sort();
-    for path in drop_ins {
-        text.push('\n');
-        text.push_str(&std::fs::read_to_string(path)?);
-    }
-    Ok(Unit::read(&text).warnings(options))
-}
-
-/// The settings by section and name; the last one of a name counts.
-#[derive(Debug, Default)]
-struct Unit {
-    settings: BTreeMap<(String, String), String>,
-}
+/// What workers run under Node by: the name of a script, or one of these.
+const NODE: [&str; 4] = ["node", "nodejs", "npm", "npx"];
 
 impl Unit {
-    fn read(text: &str) -> Unit {
-        let (mut unit, mut section) = (Unit::default(), String::new());
-        for line in text.replace("\\\n", " ").lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-                section = name.into();
-            } else if let Some((name, value)) = line.split_once('=') {
-                unit.settings.insert((section.clone(), name.trim().into()), value.trim().into());
-            }
-        }
-        unit
-    }
-
-    /// A setting that is not empty, which would be the default again.
-    fn get(&self, section: &str, name: &str) -> Option<&str> {
-        self.settings.get(&(section.into(), name.into())).map(String::as_str).filter(|value| !value.is_empty())
-    }
-
-    fn service(&self, name: &str) -> Option<&str> {
-        self.get("Service", name)
-    }
-
     fn is_on(&self, name: &str) -> bool {
         self.service(name).is_some_and(|value| ["1", "yes", "true", "on", "y", "t"].contains(&value))
     }
@@ -65,14 +29,18 @@ impl Unit {
         names.into_iter().find_map(|name| self.service(name)).map_or(Some(default), time)
     }
 
-    fn warnings(&self, options: &Options) -> Vec<String> {
+    /// One sentence for each promise that it breaks.
+    pub(super) fn warnings(&self, options: &Options) -> Vec<String> {
         let mut all = Vec::new();
+        if let ExecStart::Unseen(why) = self.exec_start() {
+            all.push(format!("ExecStart= {why}, so what it says of the service is not seen"));
+        }
         let mut warn = |condition: bool, sentence: String| {
             if condition {
                 all.push(sentence);
             }
         };
-        if self.settings.keys().any(|(section, _)| section == "Socket") {
+        if self.is_socket() {
             let accepts = self.get("Socket", "Accept").is_some_and(|value| ["1", "yes", "true", "on"].contains(&value));
             warn(accepts, "Accept=yes hands over connections; workers accept for themselves: Accept=no".into());
             return all;
@@ -110,6 +78,19 @@ impl Unit {
             kept_tmp,
             "PrivateTmp= (also by DynamicUser=) removes the files in /tmp of workers that outlive the master: TemporaryFileSystem=/tmp:mode=1777".into(),
         );
+        warn(
+            self.service("ProcSubset") == Some("pid"),
+            "ProcSubset=pid hides the boot id from the master, which then does not take over workers that were started without it, and from programs how many processors and how much memory there are: leave it out".into(),
+        );
+        warn(
+            self.is_on("MemoryDenyWriteExecute") && is_run_by_node(options),
+            "MemoryDenyWriteExecute= kills every worker as it starts: Node compiles as it runs: leave it out".into(),
+        );
+        let user = self.service("User").filter(|user| !["root", "0"].contains(user) && (options.user.is_some() || options.group.is_some()));
+        warn(
+            user.is_some(),
+            format!("a master that runs as User={} can start no worker as another user (user, group): leave one of them out", user.unwrap_or_default()),
+        );
         let needed = options.kill_timeout.saturating_add(MARGIN);
         if let Some(limit) = self.time(["TimeoutStopSec", "TimeoutSec"], DEFAULT_TIMEOUT) {
             let (limit_is, needed_is) = (humantime::format_duration(limit), humantime::format_duration(needed));
@@ -130,6 +111,13 @@ impl Unit {
         warn(!["SIGTERM", "TERM", "15", "SIGINT", "INT", "2"].contains(&signal), format!("KillSignal={signal} is not a signal to stop: SIGTERM is"));
         all
     }
+}
+
+/// Whether workers need memory that is both written and run, as far as that can be seen.
+fn is_run_by_node(options: &Options) -> bool {
+    let program = options.worker.file_name().and_then(|name| name.to_str());
+    let is_node = options.is_run_by_node() || program.is_some_and(|program| NODE.contains(&program));
+    is_node && !options.node_args.iter().chain(&options.args).any(|arg| arg == "--jitless")
 }
 
 /// A time as systemd writes it: a number is seconds. `None`: without limit, or not to be understood, which systemd itself tells.
@@ -170,6 +158,8 @@ mod tests {
             ("RuntimeDirectoryPreserve=no", "RuntimeDirectoryPreserve=restart"),
             ("FileDescriptorStoreMax=0", "FileDescriptorStoreMax=64"),
             ("PrivateTmp=yes", "PrivateTmp"),
+            ("ProcSubset=pid", "boot id"),
+            ("MemoryDenyWriteExecute=yes", "Node"),
             ("TimeoutStopSec=30", "TimeoutStopSec=35s"),
             ("TimeoutStartSec=90s", "TimeoutStartSec=3m"),
             ("OOMPolicy=stop", "OOMPolicy=continue"),
@@ -177,10 +167,43 @@ mod tests {
         ] {
             assert_warns(&format!("{GOOD}{setting}\n"), &[word]);
         }
-        for harmless in
-            ["TimeoutStopSec=infinity", "TimeoutStopSec=0", "RestartSec=500ms", "# KillMode=none", "[Install]\nKillMode=none", "ExecStart=a \\\nKillMode=none"]
-        {
+        for harmless in [
+            "ProcSubset=all",
+            "MemoryDenyWriteExecute=no",
+            "User=dutch-master",
+            "TimeoutStopSec=infinity",
+            "TimeoutStopSec=0",
+            "RestartSec=500ms",
+            "# KillMode=none",
+            "[Install]\nKillMode=none",
+            "ExecStartPre=a \\\nKillMode=none",
+        ] {
             assert_warns(&format!("{GOOD}{harmless}\n"), &[]);
+        }
+    }
+
+    #[test]
+    fn what_forbids_compiling_is_named_where_node_runs_the_workers() {
+        let unit = Unit::read(&format!("{GOOD}MemoryDenyWriteExecute=yes\n"));
+        for (worker, args, warns) in [
+            ("app.js", &[][..], true),
+            ("/usr/bin/node", &["app.js"], true),
+            ("npm", &["start"], true),
+            ("node", &["--jitless", "app.js"], false),
+            ("./serve", &[], false),
+        ] {
+            let options = Options { args: args.iter().map(|arg| (*arg).into()).collect(), ..Options::new(worker) };
+            let warnings = unit.warnings(&options);
+            assert_eq!(warnings.iter().any(|warning| warning.contains("MemoryDenyWriteExecute")), warns, "{worker}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn workers_of_another_user_need_a_master_that_is_root() {
+        let options = Options { user: Some("app".into()), ..Options::new("./serve") };
+        for (user, warns) in [("User=dutch-master", true), ("User=root", false), ("", false)] {
+            let warnings = Unit::read(&format!("{GOOD}{user}\n")).warnings(&options);
+            assert_eq!(warnings.iter().any(|warning| warning.contains("User=dutch-master")), warns, "{user}: {warnings:?}");
         }
     }
 

@@ -1,0 +1,44 @@
+//! Workers of an earlier master that nobody can take over, because what it wrote down of them cannot be read: they hold addresses that the next one wants.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use dutch_master_protocol::env;
+use dutch_master_protocol::message::Address;
+use nix::errno::Errno;
+
+use super::super::port_holder;
+use super::super::session::session_of;
+use super::super::state::StateError;
+use super::ListenError;
+
+/// How many of them are named: enough to end those of an ordinary pool by one command.
+const NAMED_MAX: usize = 32;
+
+impl ListenError {
+    /// The same, with what to do where it is such workers that have `address`. They were given `control_socket`.
+    pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, unread: &StateError) -> ListenError {
+        if self.source.raw_os_error() != Some(Errno::EADDRINUSE as i32) {
+            return self;
+        }
+        let workers: BTreeSet<u32> = port_holder::pids(address).filter_map(|pid| worker(pid, control_socket)).collect();
+        if workers.is_empty() {
+            return self;
+        }
+        let other_version = if matches!(unread, StateError::Version { .. }) { "start the version that wrote it, or " } else { "" };
+        let remedy = format!(
+            "; workers of an earlier master have it and cannot be taken over, because {unread}; {other_version}let them finish by `kill {}`, then start again",
+            workers.iter().take(NAMED_MAX).map(u32::to_string).collect::<Vec<_>>().join(" ")
+        );
+        ListenError { remedy, ..self }
+    }
+}
+
+/// The worker that a process belongs to, where the master at this socket has started it: the leader of its session, or it itself. It can be seen of the same processes as whether they hold an address.
+fn worker(pid: u32, control_socket: &Path) -> Option<u32> {
+    let variable = [env::SOCKET.as_bytes(), b"=", control_socket.as_os_str().as_bytes()].concat();
+    let was_given = |pid: &u32| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == variable));
+    // A program that is adapted is not told of the master, and who adapts it leads its session.
+    session_of(pid).into_iter().chain([pid]).find(was_given)
+}
