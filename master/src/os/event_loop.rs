@@ -89,7 +89,7 @@ pub(super) struct EventLoop {
     pub(super) adoption: Adoption,
     pub(super) telling: Telling,
     /// Workers that were ordered and have not been started.
-    pub(super) launches: Vec<WorkerId>,
+    pub(super) launches: VecDeque<WorkerId>,
     pub(super) state: StateFile,
     /// What the next master would have to know has changed since it was written.
     pub(super) is_unwritten: bool,
@@ -129,7 +129,10 @@ impl EventLoop {
             }
             // What was queued to be sent is sent in a later turn: no worker is told what the next master would not know.
             self.write_state();
-            if self.upgrades.is_due() {
+            if !self.launches.is_empty() {
+                self.launch_ordered();
+                self.decide();
+            } else if self.upgrades.is_due() {
                 self.become_another().await;
                 continue;
             }
@@ -201,26 +204,20 @@ impl EventLoop {
         if self.facts.is_empty() {
             return;
         }
-        while !self.facts.is_empty() {
-            while let Some(fact) = self.facts.pop_front() {
-                let now = clock::now();
-                self.counts.happened(now, &fact);
-                self.pool.handle(now, fact);
-                while let Some(action) = self.pool.poll_action() {
-                    self.counts.ordered(now, &action);
-                    self.perform(action);
-                }
-            }
-            if !self.launches.is_empty() {
-                self.write_state();
-                self.launch_ordered();
+        while let Some(fact) = self.facts.pop_front() {
+            let now = clock::now();
+            self.counts.happened(now, &fact);
+            self.pool.handle(now, fact);
+            while let Some(action) = self.pool.poll_action() {
+                self.counts.ordered(now, &action);
+                self.perform(action);
             }
         }
         self.workers.forget_the_gone();
         self.answer_finished_scalings();
     }
 
-    /// Everything that is ready, or at least something when there is nothing yet.
+    /// Everything that is ready, or at least something when there is nothing yet and nobody is to be launched.
     async fn wait(&mut self) -> Vec<Ready> {
         let left = self.deadline().map(|at| Duration::from_millis(at.since(clock::now())));
         let timer = async {
@@ -237,7 +234,7 @@ impl EventLoop {
             if timer.as_mut().poll(cx).is_ready() {
                 ready.push(Ready::Time);
             }
-            if !ready.is_empty() {
+            if !ready.is_empty() || !self.launches.is_empty() {
                 return Poll::Ready(ready);
             }
             self.rest.before_sleep();

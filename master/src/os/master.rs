@@ -239,7 +239,7 @@ impl Master {
             look_at_memory_at: None,
             adoption: Adoption::default(),
             telling: std::mem::take(&mut self.telling),
-            launches: Vec::new(),
+            launches: VecDeque::new(),
             state,
             is_unwritten: true,
             rest: std::mem::take(&mut self.rest),

@@ -21,6 +21,13 @@ use crate::core::{Action, Directory, Event, ExitStatus, GenerationId, HOOK_TIMEO
 use crate::options::NumWorkers;
 use crate::told::Chain;
 
+/// Most workers that are launched in one turn: each takes about a millisecond, in which nobody is answered.
+const LAUNCHES_MAX: usize = 64;
+
+/// In one turn, one in so many of those that are to be launched, but some at least: the first ones get their listeners while the last ones start, and each turn writes the state.
+const LAUNCHES_SHARE: usize = 4;
+const LAUNCHES_LEAST: usize = 4;
+
 /// The ticket of requests that nobody waits for; connections count from 1.
 const NOBODY: Ticket = 0;
 
@@ -114,12 +121,13 @@ impl EventLoop {
             is_unfit: false,
         };
         self.workers.insert(id, worker);
-        self.launches.push(id);
+        self.launches.push_back(id);
     }
 
-    /// Starts what was ordered, or its hook. Its token has been written down by now: if this master dies, the next one knows the worker by it.
+    /// Starts some of what was ordered, or its hook. Its token has been written down by now: if this master dies, the next one knows the worker by it.
     pub(super) fn launch_ordered(&mut self) {
-        for id in std::mem::take(&mut self.launches) {
+        let some = (self.launches.len() / LAUNCHES_SHARE).clamp(LAUNCHES_LEAST, LAUNCHES_MAX).min(self.launches.len());
+        for id in self.launches.drain(..some).collect::<Vec<_>>() {
             let Some(worker) = self.workers.get(id).filter(|worker| matches!(worker.stage, Stage::Hook)) else { continue };
             if self.callbacks.before_fork.is_some() || self.options_of(worker.generation).before_fork.is_some() {
                 self.hooks.enqueue(id);

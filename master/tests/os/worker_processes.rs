@@ -144,3 +144,15 @@ fn exits_are_seen_even_if_the_masters_parent_ignored_sigchld() {
     let mut master = Master::from(ignoring(command, &[Signal::SIGCHLD]), &folder);
     assert_eq!(master.next("Worker exited")["code"], 7);
 }
+
+/// Rule: a turn of the loop launches a limited number of workers.
+#[test]
+fn a_stop_is_heard_while_many_workers_are_being_started() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "400", "--", "sh", "-c", "kill -TERM $PPID; exec sleep 60"]);
+    master.next("Starting cluster");
+    master.next("Worker spawned");
+    master.wait();
+    let spawned = master.count("Worker spawned");
+    assert!(spawned < 400, "{spawned}");
+}
