@@ -137,14 +137,44 @@ pub struct PoolStatus {
     /// Why the last restart was given up, until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
+    /// What fails again and again; nil: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
     /// Restarts that completed since the master started.
     pub restarts: u64,
+    /// Running workers that crashed since the master started; nil from a master that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crashes: Option<u64>,
+    /// Starts of workers that failed since the master started; nil from a master that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_starts: Option<u64>,
     /// The worker as configured.
     pub command: Vec<String>,
     /// The directory that new workers start in.
     pub dir: String,
     /// How long the master runs, in milliseconds.
     pub uptime_ms: u64,
+}
+
+/// Workers that fail one after the other: their starts, or soon after them (SPEC 7.1.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last one, for people.
+    pub reason: String,
+    /// The worker that failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<u32>,
+    /// With what it exited; nil: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Name of the signal that ended it; nil: none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// When the next worker is tried, in milliseconds from now; nil: one is being tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in_ms: Option<u64>,
 }
 
 /// What a pool is doing.

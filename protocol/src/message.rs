@@ -233,7 +233,11 @@ pub struct Leaving {
 
 /// Drained (SPEC 6.7).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Drained {}
+pub struct Drained {
+    /// Connections that had not ended when the time to drain was over, and that the worker ended then; nil: none that it counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
+}
 
 /// A sign of life (SPEC 6.8).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -131,6 +131,7 @@ fn each_table_of_keys_lists_exactly_the_keys_that_the_vectors_use() {
             note(rule, message);
             note("6.1", &message["resume"]);
             note("6.2", &message["address"]);
+            note("7.1", &message["failing"]);
         }
     }
     used.retain(|_, keys| !keys.is_empty());

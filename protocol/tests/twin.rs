@@ -148,7 +148,7 @@ fn sorted(mut names: Vec<&str>) -> Vec<&str> {
 
 type Fields = fn() -> &'static [&'static str];
 
-const DECLARED: [(&str, Fields); 31] = [
+const DECLARED: [(&str, Fields); 32] = [
     ("6.1 hello", fields::<message::Hello>),
     ("6.2 listen", fields::<message::Listen>),
     ("6.3 close", fields::<message::Close>),
@@ -179,6 +179,7 @@ const DECLARED: [(&str, Fields); 31] = [
     ("7.11 metrics-text", fields::<control::MetricsText>),
     ("7.12 upgrade", fields::<control::Upgrade>),
     ("address", fields::<message::Address>),
+    ("failing", fields::<control::Failing>),
     ("resume", fields::<message::Resume>),
 ];
 

@@ -140,8 +140,14 @@ declare namespace start {
     mixed?: boolean
     /** Why the last restart was given up. */
     givenUp?: string
-    /** Restarts that completed. */
+    /** Workers fail one after the other; not there once one has lasted. Without `retryInMs` one is being tried. */
+    failing?: { failures: number; reason: string; worker?: number; code?: number; signal?: string; retryInMs?: number }
+    /** Rolling restarts that completed. */
     restarts?: number
+    /** Running workers that ended unexpectedly, lost their connection, or were blocked. */
+    crashes?: number
+    /** Starts that ended before the worker served. */
+    failedStarts?: number
     command?: string[]
     dir?: string
     uptimeMs?: number

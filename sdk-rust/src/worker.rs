@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dutch_master_protocol::limits::JSON_MAX;
@@ -31,6 +31,7 @@ pub struct Worker {
     #[cfg_attr(not(feature = "http"), expect(dead_code))]
     pub(crate) servers: Arc<AtomicUsize>,
     answered: Arc<AtomicU64>,
+    cut: Arc<AtomicU32>,
 }
 
 /// Why there is no listener.
@@ -185,7 +186,7 @@ impl Worker {
 
     /// Asks to be replaced. The order to go comes once the replacement runs; until then this worker serves on. Asking again changes nothing.
     pub fn request_restart(&self, reason: Option<&str>) {
-        self.say(|| FromWorker::RequestRestart(RequestRestart { reason: reason.map(cut) }));
+        self.say(|| FromWorker::RequestRestart(RequestRestart { reason: reason.map(shortened) }));
     }
 
     /// How often the master wants a [`beat`](Self::beat), if it does. [`http::serve`](crate::http::serve) sees to it; other servers announce nothing and need not.
@@ -214,7 +215,7 @@ impl Worker {
     /// Ends this worker's service by itself: the master starts a replacement, and an order to go with the reason [`Leaving`](crate::Reason::Leaving) begins to hold here, so that the program drains as for any other order.
     pub fn leave(&self, reason: Option<&str>) {
         if let Some(link) = &self.link {
-            link.leave(reason.map(cut));
+            link.leave(reason.map(shortened));
         }
     }
 
@@ -235,9 +236,16 @@ impl Worker {
         Ok(())
     }
 
+    /// Counts connections that had not ended when the time to drain was over, and that the program ended then: [`drained`](Self::drained) tells the master, and it those who asked for a stop.
+    /// [`http::serve`](crate::http::serve) counts by itself.
+    pub fn cut(&self, connections: u32) {
+        self.cut.fetch_add(connections, Ordering::Relaxed);
+    }
+
     /// Says that this worker is drained: it holds no listener and no connection any more. SIGTERM follows if the process has not ended by itself.
     pub fn drained(&self) {
-        self.say(|| FromWorker::Disconnect(Drained {}));
+        let cut = Some(self.cut.load(Ordering::Relaxed)).filter(|cut| *cut > 0);
+        self.say(|| FromWorker::Disconnect(Drained { cut }));
     }
 
     /// The order to go, once there is one.
@@ -276,7 +284,7 @@ impl Worker {
     }
 
     fn new(link: Option<Arc<Link>>) -> Worker {
-        Worker { link, servers: Arc::default(), answered: Arc::default() }
+        Worker { link, servers: Arc::default(), answered: Arc::default(), cut: Arc::default() }
     }
 
     /// The order and its changes; none when standalone.
@@ -292,7 +300,7 @@ impl Worker {
 }
 
 /// As much of a reason as the master logs.
-fn cut(reason: &str) -> String {
+fn shortened(reason: &str) -> String {
     let end = (0..=reason.len().min(REASON_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
     reason[..end].to_owned()
 }

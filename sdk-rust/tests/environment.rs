@@ -32,7 +32,7 @@ fn a_worker_takes_what_it_needs_out_of_the_environment() {
     let (mut peer, hello) = master.accept();
     assert_eq!(hello.token.as_deref(), Some("secret"));
     peer.say(&FromMaster::Welcome(welcome()));
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained::default()));
     assert!(child.wait().unwrap().success());
 }
 

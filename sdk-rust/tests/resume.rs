@@ -93,7 +93,7 @@ fn the_last_word_of_a_worker_reaches_the_next_master() {
     master.succeed();
     let (mut peer, resume) = master.take_back(welcome());
     assert_eq!(resume.state, ResumeState::Draining);
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained::default()));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn an_upgraded_connection_lives_until_the_deadline() {
         assert_eq!(echo, *b"!");
     }
     drop(early);
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained { cut: Some(1) }));
     server.join().unwrap().unwrap();
 }
 
@@ -156,7 +156,7 @@ fn a_unix_listener_serves_and_drains() {
     assert!(response.ends_with("hello"));
     peer.disconnect(DisconnectReason::Restart, LONG);
     assert!(matches!(peer.expect(), FromWorker::Close(_)));
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained::default()));
     server.join().unwrap().unwrap();
 }
 
@@ -181,13 +181,13 @@ fn a_worker_with_two_servers_is_drained_when_both_are() {
     let mut closed = 0;
     while closed < 2 {
         let said = peer.expect();
-        assert_ne!(said, FromWorker::Disconnect(Drained {}), "drained while a connection is open");
+        assert_ne!(said, FromWorker::Disconnect(Drained::default()), "drained while a connection is open");
         closed += usize::from(matches!(said, FromWorker::Close(_)));
     }
     client.get("/");
     client.expect_eof();
     drop(client);
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained::default()));
     server.join().unwrap().unwrap();
 }
 

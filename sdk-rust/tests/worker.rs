@@ -144,7 +144,7 @@ fn a_request_that_makes_no_sense_is_not_sent_and_called_back_all_the_same() {
     let (worker, mut peer) = master.connect(welcome());
     assert!(matches!(worker.listen_blocking("nonsense"), Err(ListenError::Address(_))));
     worker.drained();
-    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained {}));
+    assert_eq!(peer.expect(), FromWorker::Disconnect(Drained::default()));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_worker_says_what_it_is_told_to_say() {
     // `leaving` is said by the session thread, so it may come after `disconnect`, which is said at once.
     let mut last = [peer.expect(), peer.expect()];
     last.sort_by_key(|message| matches!(message, FromWorker::Disconnect(_)));
-    assert_eq!(last, [FromWorker::Leaving(Leaving { reason: None }), FromWorker::Disconnect(Drained {})]);
+    assert_eq!(last, [FromWorker::Leaving(Leaving { reason: None }), FromWorker::Disconnect(Drained::default())]);
     assert_eq!(worker.order().unwrap().reason, Reason::Leaving);
     assert_eq!(worker.message(&"x".repeat(20_000)).unwrap_err().length, 20_000);
 }

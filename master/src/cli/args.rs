@@ -69,7 +69,7 @@ pub(super) struct Which {
     pub(super) name: Option<String>,
 }
 
-/// Whether and how long to wait for an outcome.
+/// Whether and how long to wait for an outcome, and what to say meanwhile.
 #[derive(Debug, Args)]
 pub(super) struct Waiting {
     /// Do not wait: success means that the request was taken up.
@@ -78,6 +78,9 @@ pub(super) struct Waiting {
     /// Wait at most so long (30s, 5m); what was asked for goes on.
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, conflicts_with = "no_wait")]
     pub(super) timeout: Option<Duration>,
+    /// Say nothing but what is wrong: no progress, and no word when it is done.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +149,8 @@ pub(super) struct Stop {
     /// Do not wait for requests in flight.
     #[arg(long)]
     pub(super) now: bool,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
     #[command(flatten)]
     pub(super) which: Which,
 }

@@ -106,7 +106,7 @@ pub(super) async fn reload(command: &args::Restart) -> Result<u8, Failure> {
 
 async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8, Failure> {
     let patience = Patience::from(&command.waiting);
-    let end = pending(&command.which, patience).await?.outcome(request, patience).await?;
+    let end = pending(&command.which, patience, command.waiting.quiet).await?.outcome(request, patience).await?;
     let (code, text) = match end {
         End::TakenUp(Accepted { generation, .. }) => (exit::DONE, format!("Restart to generation {} is under way.", number(generation))),
         End::Told(Accepted { generation, .. }, Done { outcome, by, message }) => match outcome {
@@ -119,7 +119,7 @@ async fn restart_by(request: &FromControl, command: &args::Restart) -> Result<u8
         },
         End::Unknown(why) => no_outcome(why, "the restart"),
     };
-    tell(code, &text)
+    tell_of(&command.waiting, code, &text)
 }
 
 /// `dutch-master scale`.
@@ -129,7 +129,7 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
         SizeChange::By(by) => Scale { to: None, by: Some(by) },
     };
     let patience = Patience::from(&command.waiting);
-    let end = pending(&command.which, patience).await?.outcome(&FromControl::Scale(request), patience).await?;
+    let end = pending(&command.which, patience, command.waiting.quiet).await?.outcome(&FromControl::Scale(request), patience).await?;
     let (code, text) = match end {
         End::TakenUp(Accepted { size, .. }) => (exit::DONE, format!("The size is {} now{}.", number(size), at_its_limit(command.size, size))),
         End::Told(Accepted { size, .. }, Done { outcome, message, .. }) => match outcome {
@@ -140,7 +140,7 @@ pub(super) async fn scale(command: &args::Scale) -> Result<u8, Failure> {
         },
         End::Unknown(why) => no_outcome(why, "the change"),
     };
-    tell(code, &text)
+    tell_of(&command.waiting, code, &text)
 }
 
 /// A change that may have been larger than was possible.
@@ -154,21 +154,27 @@ fn at_its_limit(change: SizeChange, size: Option<u32>) -> &'static str {
 
 /// `dutch-master stop`.
 pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
-    let mut pending = pending(&command.which, Patience::Endless).await?;
-    let (why, message) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), Patience::Endless).await? {
+    let patience = Patience::from(&command.waiting);
+    let mut pending = pending(&command.which, patience, command.waiting.quiet).await?;
+    let (why, message) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), patience).await? {
         End::Unknown(why) => (why, None),
-        End::Told(_, done) => (pending.gone().await?, done.message),
-        End::TakenUp(_) => (pending.gone().await?, None),
+        End::Told(_, done) => (pending.gone(patience).await?, done.message),
+        End::TakenUp(_) => return tell_of(&command.waiting, exit::DONE, "The stop is under way."),
     };
     let (code, text) = match why {
         Why::Gone => (exit::DONE, because("The master has stopped", message)),
         Why::TimedOut | Why::Interrupted => no_outcome(why, "the stop"),
     };
-    tell(code, &text)
+    tell_of(&command.waiting, code, &text)
 }
 
-pub(super) async fn pending(which: &args::Which, patience: Patience) -> Result<Pending, Failure> {
-    Ok(Pending::connect(&find::socket(which)?, patience).await?)
+pub(super) async fn pending(which: &args::Which, patience: Patience, quiet: bool) -> Result<Pending, Failure> {
+    Ok(Pending::connect(&find::socket(which)?, patience, quiet).await?)
+}
+
+/// [`tell`], but for good news that nobody wants to hear.
+fn tell_of(waiting: &args::Waiting, code: u8, text: &str) -> Result<u8, Failure> {
+    if waiting.quiet && code == exit::DONE { Ok(code) } else { tell(code, text) }
 }
 
 /// Good news goes to standard output.

@@ -110,7 +110,7 @@ Exit status: 0 shown, also when --all finds no master; 1 failed; 2 wrong usage; 
 pub(super) const STOP: &str = "\
 Ctrl-C ends the waiting; the stop goes on.
 
-Exit status: 0 stopped, also when workers had to be killed; 1 refused; 2 wrong usage; 3 no such master; 5 the master does not answer; 130 Ctrl-C.";
+Exit status: 0 stopped, also when workers had to be killed; 1 refused or not done in time; 2 wrong usage; 3 no such master; 5 the master does not answer; 130 Ctrl-C.";
 
 pub(super) const SCALE: &str = "\
 Ctrl-C ends the waiting; the change goes on.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dutch_master::memory;
-use dutch_master_protocol::control::{FromControl, ListenerStatus, Phase, PoolStatus, Status, ToControl, WorkerStatus};
+use dutch_master_protocol::control::{Failing, FromControl, ListenerStatus, Phase, PoolStatus, Status, ToControl, WorkerStatus};
 use dutch_master_protocol::message::{Address, Kind};
 use serde::Serialize;
 
@@ -77,11 +77,33 @@ pub(super) fn summary(report: &Report) -> String {
         text.push_str(", mixed");
     }
     let _ = write!(text, "\n  {} in {}", harmless(&pool.command.join(" ")), harmless(&pool.dir));
-    let _ = write!(text, "\n  master {}, pid {}, up {}, {}\n", pool.version, pool.pid, age(pool.uptime_ms), counted(pool.restarts, "restart"));
+    let _ = write!(text, "\n  master {}, pid {}, up {}, {}", pool.version, pool.pid, age(pool.uptime_ms), counted(pool.restarts, "restart", "restarts"));
+    for (number, one, many) in [(pool.crashes, "crash", "crashes"), (pool.failed_starts, "failed start", "failed starts")] {
+        if let Some(number) = number.filter(|number| *number > 0) {
+            let _ = write!(text, ", {}", counted(number, one, many));
+        }
+    }
+    text.push('\n');
     if let Some(why) = &pool.given_up {
         let _ = writeln!(text, "  The last restart was given up: {why}");
     }
+    if let Some(failing) = &pool.failing {
+        let _ = writeln!(text, "  {}", failures(failing));
+    }
     text
+}
+
+fn failures(Failing { failures, reason, worker, retry_in_ms, .. }: &Failing) -> String {
+    let whose = worker.map_or(String::new(), |worker| format!(" (worker {worker})"));
+    let next = match retry_in_ms {
+        // A delay that is nearly over is not told as none.
+        Some(ms) => format!("the next one is tried in {}", age(ms.next_multiple_of(1_000))),
+        None => "the next one is being tried".into(),
+    };
+    match failures {
+        1 => format!("A worker failed{whose}: {}; {next}", harmless(reason)),
+        _ => format!("Workers fail, {failures} in a row, the last one{whose}: {}; {next}", harmless(reason)),
+    }
 }
 
 pub(super) const WORKER_COLUMNS: [&str; 9] = ["WORKER", "SLOT", "STATE", "GENERATION", "PID", "AGE", "RESTARTS", "MEMORY", "SDK"];
@@ -119,8 +141,8 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// The two largest units that matter.
@@ -216,7 +238,10 @@ pub(super) mod tests {
                 committed: Some(1),
                 mixed: false,
                 given_up: None,
+                failing: None,
                 restarts: 1,
+                crashes: Some(0),
+                failed_starts: Some(0),
                 command: vec!["app.js".into(), "--x".into()],
                 dir: "/srv/app".into(),
                 uptime_ms: 90_061_000,
@@ -270,6 +295,23 @@ web       *:8000   3        511
     }
 
     #[test]
+    fn a_crash_loop_is_told_with_its_last_failure_and_the_next_try() {
+        let mut report = report();
+        (report.pool.crashes, report.pool.failed_starts) = (Some(1), Some(7));
+        let mut failing =
+            Failing { failures: 4, reason: "the worker exited with code 1".into(), worker: Some(9), code: Some(1), signal: None, retry_in_ms: Some(2_250) };
+        let mut told = |failing: &Failing| {
+            report.pool.failing = Some(failing.clone());
+            text(&report)
+        };
+        let expected = "1 restart, 1 crash, 7 failed starts\n  Workers fail, 4 in a row, the last one (worker 9): the worker exited with code 1; the next one is tried in 3s\n";
+        assert!(told(&failing).contains(expected), "{}", told(&failing));
+        (failing.failures, failing.retry_in_ms, failing.reason) = (1, None, "no\u{1b}[2J".into());
+        let expected = "\n  A worker failed (worker 9): no\u{fffd}[2J; the next one is being tried\n";
+        assert!(told(&failing).contains(expected), "{}", told(&failing));
+    }
+
+    #[test]
     fn json_has_one_object_with_workers_and_listeners() {
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["name"], "app-1a2b");
@@ -302,19 +344,24 @@ web       *:8000   3        511
     #[test]
     fn the_documentation_lists_every_field_of_the_json_with_its_type_and_whether_it_is_always_there() {
         let (mut least, mut most) = (report(), report());
-        least.pool = PoolStatus { committed: None, given_up: None, ..least.pool };
+        least.pool = PoolStatus { committed: None, given_up: None, crashes: None, failed_starts: None, ..least.pool };
         let worker = WorkerStatus { pid: None, sdk: None, restarts: None, ..least.workers.remove(0).status };
         least.workers = vec![WorkerReport { status: worker, memory_bytes: None }];
         let address = Address { port: None, ..Address::tcp(None, 0) };
         least.listeners = vec![ListenerStatus { key: "a".into(), name: None, address, configured: false, queued: None, backlog: None }];
         most.pool.given_up = Some("why".into());
+        most.pool.failing =
+            Some(Failing { failures: 2, reason: "why".into(), worker: Some(1), code: Some(1), signal: Some("SIGSEGV".into()), retry_in_ms: Some(1) });
+        least.pool.failing = Some(Failing { failures: 2, reason: "why".into(), worker: None, code: None, signal: None, retry_in_ms: None });
         most.listeners[0].address = Address { host: Some("::1".parse().unwrap()), path: Some("/a".into()), ipv6_only: true, ..Address::tcp(None, 80) };
         let written = |report: &Report| {
             let mut found = BTreeMap::new();
             fields("", &serde_json::to_value(report).unwrap(), &mut found);
             found
         };
-        let (least, most) = (written(&least), written(&most));
+        let (mut least, most) = (written(&least), written(&most));
+        // Its fields are always there when it is.
+        least.remove("failing");
         let rows = include_str!("../../../docs/status.md").lines().filter_map(|line| line.strip_prefix("| `"));
         let documented: BTreeMap<_, _> =
             rows.map(|row| row.split_once("` | ").unwrap()).map(|(field, row)| (field.into(), row.splitn(3, " | ").take(2).collect())).collect();

@@ -41,7 +41,24 @@ fn print(event: &Event) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_field_and_whether_it_is_always_there() {
+        let written = |progress: Progress| {
+            let event = serde_json::to_value(Event { time: String::new(), progress }).unwrap();
+            event.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>()
+        };
+        let most = written(Progress { message: String::new(), worker: Some(1), generation: Some(1), detail: Some(String::new()) });
+        let least = written(Progress::default());
+        let expected: BTreeSet<_> = most.into_iter().map(|field| if least.contains(&field) { (field, "yes") } else { (field, "no") }).collect();
+        let (fields, _) = include_str!("../../../docs/events.md").split_once("\n## ").unwrap();
+        let rows = fields.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+        let documented: BTreeSet<_> = rows.map(|(field, row)| (field.to_owned(), row.split(" | ").nth(1).unwrap())).collect();
+        assert_eq!(documented, expected);
+    }
 
     #[test]
     fn an_event_is_one_object_with_the_words_of_the_log() {

@@ -23,7 +23,7 @@ use super::wait::{End, Patience, Why};
 /// `dutch-master upgrade`.
 pub(super) async fn run(command: &args::Upgrade) -> Result<u8, Failure> {
     let binary = command.binary.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let end = pending(&command.which, Patience::Endless).await?.outcome(&FromControl::Upgrade(Upgrade { binary }), Patience::Endless).await;
+    let end = pending(&command.which, Patience::Endless, false).await?.outcome(&FromControl::Upgrade(Upgrade { binary }), Patience::Endless).await;
     let (code, text) = match end {
         Ok(End::Told(_, Done { message, .. })) => (exit::DONE, because("The master is upgraded", message)),
         Ok(End::TakenUp(_)) => no_outcome(Why::Gone, "the upgrade"),

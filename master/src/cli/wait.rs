@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::args::Waiting;
 use super::client::{Client, ClientError};
 use super::print::note;
+use super::status::harmless;
 
 /// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +68,22 @@ pub(super) enum Why {
 pub(super) struct Pending {
     client: Client,
     interrupt: Signal,
+    /// Progress is not shown.
+    quiet: bool,
 }
 
 impl Pending {
     /// A connection on which nothing has been asked yet. Where there is a limit to the waiting, it is one to that for the master's first word as well.
     /// From then on it takes Ctrl-C, which ends the waiting, and never what was asked for.
-    pub(super) async fn connect(socket: &Path, patience: Patience) -> Result<Pending, ClientError> {
+    pub(super) async fn connect(socket: &Path, patience: Patience, quiet: bool) -> Result<Pending, ClientError> {
         let limit = patience.deadline().map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-        Ok(Pending { client: Client::connect_within(socket, limit).await?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Pending { client: Client::connect_within(socket, limit).await?, interrupt: signal(SignalKind::interrupt())?, quiet })
+    }
+
+    fn show(&self, progress: &Progress) {
+        if !self.quiet {
+            note(&line(progress));
+        }
     }
 
     /// Asks, and waits for the outcome.
@@ -87,7 +96,7 @@ impl Pending {
             match answer {
                 Some(ToControl::Accepted(taken_up)) if patience == Patience::None => return Ok(End::TakenUp(taken_up)),
                 Some(ToControl::Accepted(taken_up)) => accepted = taken_up,
-                Some(ToControl::Progress(progress)) => note(&line(&progress)),
+                Some(ToControl::Progress(progress)) => self.show(&progress),
                 Some(ToControl::Done(done)) => return Ok(End::Told(accepted, done)),
                 Some(
                     ToControl::Welcome(_)
@@ -114,15 +123,17 @@ impl Pending {
     }
 
     /// Waits until the master's process has ended: the connection ends with it.
-    pub(super) async fn gone(&mut self) -> Result<Why, ClientError> {
+    pub(super) async fn gone(&mut self, patience: Patience) -> Result<Why, ClientError> {
+        let deadline = patience.deadline();
         loop {
             tokio::select! {
                 biased;
                 _ = self.interrupt.recv() => return Ok(Why::Interrupted),
-                answer = self.client.next() => match answer? {
-                    Some(ToControl::Progress(progress)) => note(&line(&progress)),
-                    Some(_) => {}
-                    None => return Ok(Why::Gone),
+                answer = within(deadline, self.client.next()) => match answer.transpose()? {
+                    Some(Some(ToControl::Progress(progress))) => self.show(&progress),
+                    Some(Some(_)) => {}
+                    Some(None) => return Ok(Why::Gone),
+                    None => return Ok(Why::TimedOut),
                 },
             }
         }
@@ -137,8 +148,9 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     }
 }
 
+/// Progress as people read it, without what a terminal would obey: a worker may have given the reason.
 pub(super) fn line(progress: &Progress) -> String {
     let worker = progress.worker.map_or(String::new(), |id| format!(" (worker {id})"));
     let detail = progress.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
-    format!("{}{worker}{detail}", progress.message)
+    harmless(&format!("{}{worker}{detail}", progress.message))
 }

@@ -246,6 +246,11 @@ pub enum Report {
         /// Which.
         worker: WorkerId,
     },
+    /// A worker that was told to go has not drained when its announced time is over, and gets SIGTERM.
+    WorkerNotDrained {
+        /// Which.
+        worker: WorkerId,
+    },
     /// A worker's connection ended before it ran.
     DisconnectedWhileStarting {
         /// Which.

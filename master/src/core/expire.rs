@@ -69,6 +69,7 @@ impl Pool {
 
     fn expire_worker(&mut self, now: Time, id: WorkerId) {
         let start_timeout_ms = self.config.start_timeout_ms;
+        let margin_ms = self.config.kill_timeout_ms - self.config.announced_ms();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let connected = worker.connected;
         let disconnected = worker.reconnect_by.is_some_and(|at| at <= now);
@@ -87,8 +88,13 @@ impl Pool {
                 self.report(Report::HardKill { worker: id, as_asked });
                 self.kill(id);
             }
-            State::Draining { terminate_at, .. } if terminate_at.is_some_and(|at| at <= now) => {
+            State::Draining { terminate_at, kill_at, .. } if terminate_at.is_some_and(|at| at <= now) => {
                 *terminate_at = None;
+                // One that was away all the time has never heard that it is to go.
+                let was_told = connected || kill_at.since(now) <= margin_ms;
+                if was_told {
+                    self.report(Report::WorkerNotDrained { worker: id });
+                }
                 self.order(Action::Signal { worker: id, signal: Signal::Terminate });
             }
             State::Starting { .. } | State::Running { .. } | State::Draining { .. } | State::Lost | State::Killing => {}

@@ -26,6 +26,9 @@ pub struct Pool {
     pub(super) committed: Option<GenerationId>,
     pub(super) given_up: Option<(GenerationId, Failure)>,
     pub(super) last_failure: Option<Failure>,
+    /// Whose failure that was.
+    #[serde(default)]
+    pub(super) last_failed: Option<WorkerId>,
     pub(super) backoff: Backoff,
     pub(super) has_run: bool,
     pub(super) has_been_ready: bool,
@@ -78,6 +81,7 @@ impl Pool {
             committed: None,
             given_up: None,
             last_failure: None,
+            last_failed: None,
             backoff: Backoff::default(),
             has_run: false,
             has_been_ready: false,
@@ -330,37 +334,6 @@ impl Pool {
             State::Starting { .. } => self.worker_failed(now, &worker, Failure::Exited(status)),
             State::Running { since, .. } => self.worker_died(now, &worker, since, Failure::Exited(status)),
             State::Draining { .. } | State::Lost | State::Killing => {}
-        }
-    }
-
-    /// A worker that had been running since `since` ended its service. A clean end counts only if it came before the worker had lasted: else a program that ends at once would be started again for ever without delay.
-    pub(super) fn worker_died(&mut self, now: Time, worker: &Worker, since: Time, why: Failure) {
-        let clean = matches!(why, Failure::Exited(ExitStatus::Code(0)));
-        let proven_ms = if clean { self.config.settle_ms } else { super::config::PROVEN_MS };
-        if now.since(since) < proven_ms && !(clean && worker.is_settled()) {
-            self.count_failure(now, why.clone());
-        }
-        if !worker.is_settled() {
-            self.count_wave(worker, why);
-        }
-    }
-
-    /// A start failed.
-    pub(super) fn worker_failed(&mut self, now: Time, worker: &Worker, why: Failure) {
-        self.count_failure(now, why.clone());
-        self.count_wave(worker, why);
-    }
-
-    fn count_failure(&mut self, now: Time, why: Failure) {
-        self.last_failure = Some(why);
-        self.backoff.failed(now);
-    }
-
-    fn count_wave(&mut self, worker: &Worker, why: Failure) {
-        let newest = self.last_worker;
-        if let Some(restart) = self.restart.as_mut().filter(|restart| restart.target == worker.generation) {
-            restart.worker_failed(worker.id, newest);
-            self.last_failure = Some(why);
         }
     }
 

@@ -9,6 +9,7 @@ use super::clock;
 use super::connection::{Connection, ConnectionId};
 use super::event_loop::EventLoop;
 use super::failpoint::{self, Place};
+use super::line::Message;
 use super::listeners::OutOfReach;
 use super::orders::in_full;
 use super::port_holder;
@@ -213,7 +214,7 @@ impl EventLoop {
     fn is_out_of_reach(&mut self, key: &str, reason: String) {
         let OutOfReach { is_news, is_forgotten } = self.listeners.is_out_of_reach(key);
         if is_news {
-            self.say_broken("Listener of the dead master is not to be had yet", reason);
+            self.say_broken(Message::ListenerOutOfReach, reason);
         }
         if is_forgotten || !self.adoption.waiting.iter().any(|waiting| waiting.key == key) {
             return;

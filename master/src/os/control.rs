@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
-use dutch_master_protocol::control::{Accepted, Done, FromControl, MetricsText, Outcome, Phase, PoolStatus, Progress, ToControl, WorkerStatus};
+use dutch_master_protocol::control::{Accepted, Done, FromControl, MetricsText, Outcome, Progress, ToControl};
 use dutch_master_protocol::limits::FRAME_MAX;
 use dutch_master_protocol::message::{ErrorMessage, codes};
 use serde::{Deserialize, Serialize};
 
-use super::clock;
 use super::connection::{ConnectionId, End};
 use super::event_loop::EventLoop;
 use super::hearing::refused;
@@ -42,25 +41,6 @@ pub(super) enum Wait {
     Stop,
     /// That another program has taken this one's place.
     Upgrade,
-}
-
-/// Most bytes of a command line in a status: it has to fit into a frame.
-const COMMAND_BYTES_MAX: usize = 8 * 1024;
-
-/// What each word counts in addition to its bytes: however short they are, 512 is the most, half of what a message may have.
-const WORD_BYTES: usize = 16;
-
-fn shortened(words: impl Iterator<Item = String>) -> Vec<String> {
-    let (mut left, mut shown) = (COMMAND_BYTES_MAX, Vec::new());
-    for word in words {
-        let Some(rest) = left.checked_sub(word.len() + WORD_BYTES) else {
-            shown.push("…".into());
-            break;
-        };
-        left = rest;
-        shown.push(word);
-    }
-    shown
 }
 
 impl Clients {
@@ -171,47 +151,6 @@ impl EventLoop {
         connection.send(&done(Outcome::Done, None))
     }
 
-    fn pool_status(&self) -> PoolStatus {
-        let phase = match self.pool.phase() {
-            core::Phase::Starting => Phase::Starting,
-            core::Phase::Serving => Phase::Serving,
-            core::Phase::Restarting => Phase::Restarting,
-            core::Phase::Stopping => Phase::Stopping,
-        };
-        let options = self.options_of(self.pool.generation());
-        let worker = options.worker.to_string_lossy().into_owned();
-        PoolStatus {
-            name: self.name.clone(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            phase,
-            size: self.pool.size(),
-            running: self.pool.running(),
-            generation: self.pool.generation(),
-            committed: self.pool.committed(),
-            mixed: self.pool.is_mixed(),
-            given_up: self.pool.given_up().map(|(generation, why)| format!("generation {generation}: {}", self.in_words(why))),
-            restarts: self.pool.restarts_done(),
-            command: shortened([worker].into_iter().chain(options.args.iter().cloned())),
-            dir: self.directory_of(options).to_string_lossy().into_owned(),
-            uptime_ms: clock::now().since(self.started_at),
-        }
-    }
-
-    fn worker_status(&self, worker: &core::Worker) -> WorkerStatus {
-        let process = self.workers.get(worker.id);
-        WorkerStatus {
-            id: worker.id,
-            slot: worker.slot,
-            generation: worker.generation,
-            state: worker.state_name().into(),
-            pid: process.and_then(|process| process.pid),
-            age_ms: clock::now().since(worker.ordered_at),
-            sdk: process.and_then(|process| process.sdk.clone()),
-            restarts: process.map(|process| process.predecessors),
-        }
-    }
-
     /// A restart was taken up.
     pub(super) fn restart_accepted(&mut self, ticket: core::Ticket, generation: GenerationId) {
         if let Some(wait) = self.clients.waiting.get_mut(&ticket) {
@@ -286,11 +225,11 @@ impl EventLoop {
     /// The pool has stopped.
     pub(super) fn stopped(&mut self, how: HowStopped) {
         let message = match how {
-            HowStopped::Cleanly => "every worker ended by itself",
-            HowStopped::AtOnce => "at once, as asked; workers that had not ended were killed",
-            HowStopped::Overdue => "some workers had to be killed",
+            HowStopped::Cleanly => self.counts.unfinished().told().unwrap_or("every worker ended by itself".into()),
+            HowStopped::AtOnce => "at once, as asked; workers that had not ended were killed".into(),
+            HowStopped::Overdue => "some workers had to be killed".into(),
         };
-        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message.into())));
+        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message)));
     }
 
     /// Subscribers hear everything that happens, and of those who wait `audience`.

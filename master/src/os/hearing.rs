@@ -9,6 +9,7 @@ use tracing::debug;
 use super::clock;
 use super::connection::{Connection, ConnectionId, End, Role};
 use super::event_loop::EventLoop;
+use super::line::bounded;
 use super::listeners::Answer;
 use super::report::about;
 use crate::core::listeners::LISTENERS_MAX;
@@ -97,13 +98,19 @@ impl EventLoop {
                     self.note(Event::RecycleDue { worker, why: Recycle::Requests });
                     return Ok(());
                 }
+                if let Some(process) = self.workers.get_mut(worker) {
+                    process.asked_because = request.reason.as_deref().map(bounded);
+                }
                 Said::RequestRestart
             }
             FromWorker::Leaving(leaving) => {
                 about!(debug, self, worker, reason = leaving.reason, "Worker says that it leaves");
                 Said::Leaving
             }
-            FromWorker::Disconnect(_) => Said::Disconnect,
+            FromWorker::Disconnect(drained) => {
+                self.say_cut(worker, drained.cut.unwrap_or_default());
+                Said::Disconnect
+            }
             FromWorker::Listen(request) => return self.answer_listen(id, worker, request),
             FromWorker::Close(close) => {
                 self.listeners.closed(worker, &close.key);

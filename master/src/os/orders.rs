@@ -12,6 +12,7 @@ use super::event_loop::EventLoop;
 use super::exec_error::failed;
 use super::failpoint::{self, Place};
 use super::hook::{Outcome, Work};
+use super::line::Message;
 use super::program::Program;
 use super::request::Request;
 use super::rights::Rights;
@@ -65,7 +66,7 @@ impl EventLoop {
     }
 
     pub(super) fn request_restart(&mut self, ticket: Ticket, signal: Option<&str>) {
-        self.report_request("Restart requested", signal);
+        self.report_request(Message::RestartRequested, signal);
         // To the service manager, SIGHUP is a reload whatever it is here.
         if signal == Some("SIGHUP") {
             self.telling.reload_begins();
@@ -119,6 +120,8 @@ impl EventLoop {
             has_run: false,
             is_cut: false,
             is_unfit: false,
+            asked_because: None,
+            cut: 0,
         };
         self.workers.insert(id, worker);
         self.launches.push_back(id);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::adapted;
 use super::event_loop::EventLoop;
 use super::hook::with_room_for_a_queue;
+use super::line::Message;
 use super::program::Program;
 use super::snapshots::{self, Environment, environment};
 use crate::core::{GenerationId, Ticket};
@@ -52,7 +53,7 @@ impl EventLoop {
 
     /// Reads the configuration and, if it is right, begins a rolling restart with it. Otherwise nothing changes.
     pub(super) fn request_reload(&mut self, ticket: Ticket, signal: Option<&str>) -> Result<(), Refused> {
-        self.report_request("Reload requested", signal);
+        self.report_request(Message::ReloadRequested, signal);
         self.telling.reload_begins();
         let new = self.reread().inspect_err(|refused| self.say_reload_refused(&refused.to_string()))?;
         self.options = Arc::new(new);

@@ -1,74 +1,14 @@
-//! What the core reports, as log lines and for those who wait. The wording is that of the original and people's scripts look for it; every fact is told once.
+//! What the core reports, as log lines and for those who wait; every fact is told once.
 
-use dutch_master_protocol::control::Progress;
-use tracing::{Level, warn};
+use tracing::warn;
 
 use super::control::Wait;
 use super::event_loop::EventLoop;
+use super::line::{Line, Message, in_parts};
 use crate::core::{EndOfRestart, ExitStatus, Failure, GenerationId, HowStopped, Recycle, Report, WhyGo, Worker, WorkerId};
-
-/// The target of the log lines about the lifecycle: each of them is a fact of its own that people's scripts look for, so none is ever held back as a repetition.
-pub const LIFECYCLE: &str = "dutch_master::lifecycle";
 
 /// Programs that start a Node app without the SDK, which the master preloads only where it is given the script itself.
 const NODE_STARTERS: [&str; 4] = ["node", "nodejs", "npm", "npx"];
-
-/// One log line. What is none is left out.
-#[derive(Debug)]
-struct Line {
-    level: Level,
-    message: &'static str,
-    worker: Option<WorkerId>,
-    generation: Option<GenerationId>,
-    by: Option<GenerationId>,
-    /// How many workers.
-    workers: Option<u32>,
-    code: Option<i32>,
-    signal: Option<String>,
-    reason: Option<String>,
-    attempts: Option<u32>,
-    delay_ms: Option<u64>,
-}
-
-impl Line {
-    fn new(level: Level, message: &'static str) -> Line {
-        Line { level, message, worker: None, generation: None, by: None, workers: None, code: None, signal: None, reason: None, attempts: None, delay_ms: None }
-    }
-
-    fn of(level: Level, message: &'static str, worker: WorkerId) -> Line {
-        Line { worker: Some(worker), ..Line::new(level, message) }
-    }
-
-    /// What else there is to say, for people.
-    fn detail(&self) -> Option<String> {
-        let status = self.code.map(|code| format!("code {code}")).or_else(|| self.signal.clone());
-        let count = self.workers.map(|workers| format!("{workers} worker{}", if workers == 1 { "" } else { "s" }));
-        let superseded = self.generation.zip(self.by).map(|(generation, by)| format!("generation {generation} by {by}"));
-        self.reason.clone().or(status).or(count).or(superseded)
-    }
-}
-
-/// Logs one line; tracing wants the level to be known when it compiles.
-macro_rules! log {
-    ($level:ident, $line:expr, $pid:expr) => {{
-        let line: &Line = $line;
-        tracing::$level!(
-            target: LIFECYCLE,
-            workerId = line.worker,
-            workerPid = $pid,
-            generation = line.generation,
-            by = line.by,
-            workers = line.workers,
-            code = line.code,
-            signal = line.signal,
-            reason = line.reason,
-            attempts = line.attempts,
-            delayMs = line.delay_ms,
-            "{}",
-            line.message
-        )
-    }};
-}
 
 /// Logs a line about a worker, if it is about one, with all that people know it by.
 macro_rules! about {
@@ -86,74 +26,79 @@ impl EventLoop {
         match report {
             Report::CreatingWorker { worker, instead_of } => {
                 if let Some(old) = instead_of {
-                    self.say(&Line::of(Level::INFO, "Restarting worker", *old));
+                    self.say(&Line::of(Message::RestartingWorker, *old));
                 }
-                self.say(&Line::of(Level::INFO, "Creating new worker", *worker));
+                self.say(&Line::of(Message::CreatingNewWorker, *worker));
             }
             Report::WorkerListening { worker } => {
                 if let Some(process) = self.workers.get_mut(*worker) {
                     process.has_run = true;
                 }
                 self.begin_to_watch_memory(*worker);
-                self.say(&Line::of(Level::INFO, "Worker listening", *worker));
+                self.say(&Line::of(Message::WorkerListening, *worker));
             }
             Report::ClusterReady { workers } => {
                 self.telling.is_ready = true;
-                self.say(&Line { workers: Some(*workers), ..Line::new(Level::INFO, "Cluster ready") });
+                self.say(&Line { workers: Some(*workers), ..Line::new(Message::ClusterReady) });
                 self.warn_of_untaken_listeners();
             }
             Report::ClusterAdopted { workers } => self.say_adopted(*workers),
-            Report::WorkerDying { worker } => self.say(&Line::of(Level::INFO, "Worker dying", *worker)),
+            Report::WorkerDying { worker } => {
+                let reason = self.workers.get_mut(*worker).and_then(|process| process.asked_because.take());
+                self.say(&Line { reason, ..Line::of(Message::WorkerDying, *worker) });
+            }
             Report::WorkerDue { worker, why } => {
                 let reason = match why {
                     Recycle::Lifetime => "lifetime",
                     Recycle::Memory => "memory",
                     Recycle::Requests => "requests",
                 };
-                self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, "Worker due to be recycled", *worker) });
+                self.say(&Line { reason: Some(reason.into()), ..Line::of(Message::WorkerDue, *worker) });
             }
             Report::WorkerBlocked { worker, silent_ms } => {
                 let reason = format!("no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0);
-                self.say(&Line { reason: Some(reason), ..Line::of(Level::WARN, "Worker is blocked, killing it", *worker) });
+                self.say(&Line { reason: Some(reason), ..Line::of(Message::WorkerBlocked, *worker) });
             }
             Report::WorkerToldToGo { worker, why } => self.say_told_to_go(*worker, *why),
-            Report::WorkerLeaving { worker } => self.say(&Line::of(Level::INFO, "Worker leaving", *worker)),
-            Report::WorkerDisconnected { worker } => self.say(&Line::of(Level::INFO, "Worker disconnected", *worker)),
-            Report::DisconnectedWhileStarting { worker } => self.say(&Line::of(Level::WARN, "Worker disconnected unexpectedly while starting", *worker)),
-            Report::WorkerLost { worker } => self.say(&Line::of(Level::WARN, "Worker disconnection was unexpected", *worker)),
+            Report::WorkerLeaving { worker } => self.say(&Line::of(Message::WorkerLeaving, *worker)),
+            Report::WorkerDisconnected { worker } => self.say(&Line::of(Message::WorkerDisconnected, *worker)),
+            Report::WorkerNotDrained { worker } if !self.has_run(*worker) => {}
+            Report::WorkerNotDrained { worker } => self.say(&Line::of(Message::WorkerNotDrained, *worker)),
+            Report::DisconnectedWhileStarting { worker } => self.say(&Line::of(Message::DisconnectedWhileStarting, *worker)),
+            Report::WorkerLost { worker } => self.say(&Line::of(Message::DisconnectionWasUnexpected, *worker)),
             Report::WorkerExited { worker, status, unexpected } => self.say_exited(*worker, *status, *unexpected),
-            Report::StartFailed { worker, why } => {
-                self.say(&Line { reason: Some(self.in_words(why)), ..Line::of(Level::ERROR, "Worker could not be started", *worker) })
-            }
+            Report::StartFailed { worker, why } => self.say(&Line { reason: Some(self.in_words(why)), ..Line::of(Message::CouldNotBeStarted, *worker) }),
             Report::BackingOff { failures, delay_ms } => {
                 self.draw_jitter();
-                self.say(&Line { attempts: Some(*failures), delay_ms: Some(*delay_ms), ..Line::new(Level::WARN, "Waiting before the next start") });
+                self.say(&Line { attempts: Some(*failures), delay_ms: Some(*delay_ms), ..Line::new(Message::BackingOff) });
             }
-            Report::HardKill { worker, as_asked: false } => self.say(&Line::of(Level::WARN, "Worker did not end in time, killing it", *worker)),
-            Report::HardKill { worker, as_asked: true } => self.say(&Line::of(Level::INFO, "Killing worker at once, as asked", *worker)),
+            Report::HardKill { worker, as_asked: false } => self.say(&Line::of(Message::WorkerOverdue, *worker)),
+            Report::HardKill { worker, as_asked: true } => self.say(&Line::of(Message::KillingAtOnce, *worker)),
             Report::RestartAccepted { ticket, generation } => self.restart_accepted(*ticket, *generation),
             Report::RestartRefused { ticket, why: _ } => {
-                self.say(&Line::new(Level::WARN, "Restart refused, the master is stopping"));
+                self.say(&Line::new(Message::RestartTooLate));
                 self.restart_refused(*ticket);
             }
             Report::RestartEnded { generation, end } => self.say_restart_ended(*generation, end),
             Report::Committed { generation } => self.snapshots.commit(*generation),
             Report::Scaled { size } => {
-                self.say(&Line { workers: Some(*size), ..Line::new(Level::INFO, "Pool scaled") });
+                self.say(&Line { workers: Some(*size), ..Line::new(Message::PoolScaled) });
                 self.scaled(*size);
             }
             Report::ScaleRefused { why: _ } => {
-                self.say(&Line::new(Level::WARN, "Scaling refused, the master is stopping"));
+                self.say(&Line::new(Message::ScalingTooLate));
                 self.scale_refused();
             }
             Report::FirstStartFailed { attempts, why } => {
-                self.say(&Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..Line::new(Level::ERROR, "Cluster could not be started") });
+                self.say(&Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..Line::new(Message::ClusterNotStarted) });
             }
             Report::ClusterShutdown { how } => {
+                let unfinished = self.counts.unfinished().told();
                 self.say(&match how {
-                    HowStopped::Cleanly => Line::new(Level::INFO, "Cluster shutdown cleanly"),
-                    HowStopped::AtOnce => Line::new(Level::INFO, "Cluster shutdown at once, as asked"),
-                    HowStopped::Overdue => Line::new(Level::WARN, "Cluster did not shutdown cleanly"),
+                    HowStopped::Cleanly if unfinished.is_some() => Line { reason: unfinished, ..Line::new(Message::ShutdownUnfinished) },
+                    HowStopped::Cleanly => Line::new(Message::ShutdownCleanly),
+                    HowStopped::AtOnce => Line::new(Message::ShutdownAtOnce),
+                    HowStopped::Overdue => Line::new(Message::ShutdownOverdue),
                 });
                 self.stopped(*how);
             }
@@ -163,53 +108,61 @@ impl EventLoop {
     /// What is still missing is had now in another way.
     fn say_adopted(&mut self, workers: u32) {
         self.telling.is_ready = true;
-        self.say(&Line { workers: Some(workers), ..Line::new(Level::INFO, "Cluster adopted") });
+        self.say(&Line { workers: Some(workers), ..Line::new(Message::ClusterAdopted) });
         self.try_for_missing_soon();
     }
 
     /// Someone asked for a stop, maybe one that waits for nobody.
     pub(super) fn report_stop_request(&mut self, signal: Option<&str>, at_once: bool) {
         let reason = at_once.then(|| "at once".into());
-        self.say(&Line { signal: signal.map(str::to_owned), reason, ..Line::new(Level::INFO, "Shutdown requested") });
+        self.say(&Line { signal: signal.map(str::to_owned), reason, ..Line::new(Message::ShutdownRequested) });
     }
 
     /// Someone asked for something.
-    pub(super) fn report_request(&mut self, message: &'static str, signal: Option<&str>) {
-        self.say(&Line { signal: signal.map(str::to_owned), ..Line::new(Level::INFO, message) });
+    pub(super) fn report_request(&mut self, message: Message, signal: Option<&str>) {
+        self.say(&Line { signal: signal.map(str::to_owned), ..Line::new(message) });
     }
 
     /// The configuration is wrong, or cannot be had.
     pub(super) fn say_reload_refused(&mut self, why: &str) {
         self.telling.reload_refused(why);
-        let line = Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Configuration refused, nothing changes") };
+        let line = Line { reason: Some(why.into()), ..Line::new(Message::ReloadRefused) };
         self.say_to_others(&line, |wait| wait == Wait::Restart(None));
     }
 
     /// Another program cannot or does not take this one's place.
     pub(super) fn say_upgrade_refused(&mut self, why: &str) {
-        let line = Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Upgrade refused, nothing changes") };
+        let line = Line { reason: Some(why.into()), ..Line::new(Message::UpgradeRefused) };
         self.say_to_others(&line, |wait| wait == Wait::Upgrade);
     }
 
     /// This program has taken another's place.
     pub(super) fn say_upgraded(&mut self, became: &str) {
-        let line = Line { reason: Some(became.into()), ..Line::new(Level::INFO, "Master upgraded") };
+        let line = Line { reason: Some(became.into()), ..Line::new(Message::MasterUpgraded) };
         self.say_to_others(&line, |wait| wait == Wait::Upgrade);
     }
 
     /// Somebody has broken a socket that is shared with the master.
-    pub(super) fn say_broken(&mut self, message: &'static str, reason: String) {
-        self.say(&Line { reason: Some(reason), ..Line::new(Level::WARN, message) });
+    pub(super) fn say_broken(&mut self, message: Message, reason: String) {
+        self.say(&Line { reason: Some(reason), ..Line::new(message) });
     }
 
     /// The embedding program does not say what a restart is to be like.
     pub(super) fn say_restart_refused(&mut self, why: &str) {
-        self.say(&Line { reason: Some(why.into()), ..Line::new(Level::ERROR, "Restart refused, nothing changes") });
+        self.say(&Line { reason: Some(why.into()), ..Line::new(Message::RestartRefused) });
+    }
+
+    /// A worker says that it ended so many connections because its time was over. Once: nothing follows its `disconnect`.
+    pub(super) fn say_cut(&mut self, worker: WorkerId, connections: u32) {
+        let Some(process) = self.workers.get_mut(worker).filter(|process| process.cut == 0 && connections > 0) else { return };
+        process.cut = connections;
+        self.counts.connections_cut(connections);
+        self.say(&Line { connections: Some(connections), ..Line::of(Message::WorkerCutConnections, worker) });
     }
 
     /// Some of what was changed stays as it is.
     pub(super) fn say_needs_new_start(&mut self, keys: &[&str]) {
-        self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Level::WARN, "Some changes need a new start") });
+        self.say(&Line { reason: Some(keys.join(", ")), ..Line::new(Message::NeedsNewStart) });
     }
 
     fn say_told_to_go(&mut self, worker: WorkerId, why: WhyGo) {
@@ -223,35 +176,29 @@ impl EventLoop {
             WhyGo::Lost => "lost",
         };
         let message = match why {
-            _ if !self.has_run(worker) => "Start of worker cancelled",
-            WhyGo::Restart | WhyGo::Request | WhyGo::Recycle | WhyGo::Lost => "Replacement worker available - disconnecting",
-            WhyGo::Stop | WhyGo::ScaleDown | WhyGo::Leaving => "Worker told to go",
+            _ if !self.has_run(worker) => Message::StartCancelled,
+            WhyGo::Restart | WhyGo::Request | WhyGo::Recycle | WhyGo::Lost => Message::ReplacementAvailable,
+            WhyGo::Stop | WhyGo::ScaleDown | WhyGo::Leaving => Message::WorkerToldToGo,
         };
-        self.say(&Line { reason: Some(reason.into()), ..Line::of(Level::INFO, message, worker) });
+        self.say(&Line { reason: Some(reason.into()), ..Line::of(message, worker) });
     }
 
     fn say_exited(&mut self, worker: WorkerId, status: ExitStatus, unexpected: bool) {
         if unexpected {
-            let message = if self.has_run(worker) { "Worker disconnection was unexpected" } else { "Worker disconnected unexpectedly while starting" };
-            self.say(&Line::of(Level::WARN, message, worker));
+            let message = if self.has_run(worker) { Message::DisconnectionWasUnexpected } else { Message::DisconnectedWhileStarting };
+            self.say(&Line::of(message, worker));
         }
-        let (code, signal) = match status {
-            ExitStatus::Code(code) => (Some(code), None),
-            ExitStatus::Signal(signal) => (None, Some(name_of(signal))),
-            ExitStatus::Unknown => (None, None),
-        };
-        self.say(&Line { code, signal, ..Line::of(Level::INFO, "Worker exited", worker) });
+        let (code, signal) = in_parts(status);
+        self.say(&Line { code, signal, ..Line::of(Message::WorkerExited, worker) });
     }
 
     fn say_restart_ended(&mut self, generation: GenerationId, end: &EndOfRestart) {
-        let line = |level, message| Line { generation: Some(generation), ..Line::new(level, message) };
+        let line = |message| Line { generation: Some(generation), ..Line::new(message) };
         let line = match end {
-            EndOfRestart::Done => line(Level::INFO, "Restart complete"),
-            EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Level::INFO, "Restart superseded") },
-            EndOfRestart::GivenUp { attempts, why } => {
-                Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..line(Level::ERROR, "Restart given up, the old workers stay") }
-            }
-            EndOfRestart::Stopped => line(Level::WARN, "Restart ended, the master is stopping"),
+            EndOfRestart::Done => line(Message::RestartComplete),
+            EndOfRestart::Superseded { by } => Line { by: Some(*by), ..line(Message::RestartSuperseded) },
+            EndOfRestart::GivenUp { attempts, why } => Line { attempts: Some(*attempts), reason: Some(self.in_words(why)), ..line(Message::RestartGivenUp) },
+            EndOfRestart::Stopped => line(Message::RestartStopped),
         };
         self.say_to_others(&line, |wait| wait == Wait::Restart(Some(generation)));
         if *end == EndOfRestart::Done {
@@ -293,14 +240,8 @@ impl EventLoop {
     fn say_to_others(&mut self, line: &Line, is_answered: impl Fn(Wait) -> bool) {
         let (pid, of_worker) = self.known_by(line.worker);
         let line = &Line { generation: line.generation.or(of_worker), signal: line.signal.clone(), reason: line.reason.clone(), ..*line };
-        match line.level {
-            Level::ERROR => log!(error, line, pid),
-            Level::WARN => log!(warn, line, pid),
-            Level::INFO => log!(info, line, pid),
-            Level::DEBUG | Level::TRACE => log!(debug, line, pid),
-        }
-        let progress = Progress { message: line.message.into(), worker: line.worker, generation: line.generation, detail: line.detail() };
-        self.progress(progress, |wait| !is_answered(wait));
+        line.log(pid);
+        self.progress(line.progress(), |wait| !is_answered(wait));
     }
 
     /// Pid and generation of a worker, as far as it has them already.
@@ -316,20 +257,5 @@ impl EventLoop {
         if rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
             self.pool.set_jitter(byte[0].into());
         }
-    }
-}
-
-fn name_of(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_restart_that_was_superseded_says_which_one_and_by_which() {
-        let line = Line { generation: Some(2), by: Some(3), ..Line::new(Level::INFO, "Restart superseded") };
-        assert_eq!(line.detail().as_deref(), Some("generation 2 by 3"));
     }
 }

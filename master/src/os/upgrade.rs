@@ -18,6 +18,7 @@ use super::descriptors::Kept;
 use super::event_loop::EventLoop;
 use super::failpoint::{self, Place};
 use super::handover::{self, Handover};
+use super::line::Message;
 use super::orders::in_full;
 use super::preflight::{Preflight, TIMEOUT_MS};
 use super::process::Process;
@@ -114,7 +115,7 @@ impl Upgrades {
 impl EventLoop {
     /// Asks a program whether it can take over. `None`: the one that is now where this one was started from.
     pub(super) fn request_upgrade(&mut self, program: Option<PathBuf>, signal: Option<&str>) -> Result<(), NotBegun> {
-        self.report_request("Upgrade requested", signal);
+        self.report_request(Message::UpgradeRequested, signal);
         self.begin_upgrade(program).inspect_err(|not_begun| self.say_upgrade_refused(&not_begun.to_string()))
     }
 

@@ -5,6 +5,7 @@ use tracing::debug;
 
 use super::clock;
 use super::event_loop::EventLoop;
+use super::line::Message;
 use super::listening_socket::{Damage, ListeningSocket, Repair};
 use super::orders::in_full;
 use super::token_bucket::TokenBucket;
@@ -39,7 +40,7 @@ pub(super) struct Held {
 /// What was done to a socket, and what was done about it.
 #[derive(Debug)]
 pub(super) struct Finding {
-    message: &'static str,
+    message: Message,
     /// Which socket, and what follows.
     reason: String,
     /// The workers that cannot go on with their copies of it.
@@ -47,7 +48,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn new(message: &'static str, reason: impl Into<String>) -> Finding {
+    fn new(message: Message, reason: impl Into<String>) -> Finding {
         Finding { message, reason: reason.into(), replace: Vec::new() }
     }
 }
@@ -65,7 +66,7 @@ impl Held {
 
     /// Makes it as it should be. Returns what there is to tell.
     pub(super) fn put_right(&mut self, now: Time, name: &str, watch: Option<&Watch>, holders: impl Fn() -> Vec<WorkerId>) -> Vec<Finding> {
-        let blocking = self.socket.make_nonblocking().then(|| Finding::new("Listener was made blocking, put right", name));
+        let blocking = self.socket.make_nonblocking().then(|| Finding::new(Message::ListenerBlocking, name));
         blocking.into_iter().chain(self.repair(now, name, watch, holders)).collect()
     }
 
@@ -84,15 +85,15 @@ impl Held {
         let repaired = self.socket.repair();
         watch.into_iter().for_each(|watch| watch.add(&self.socket));
         let (message, replace) = match (repaired, damage) {
-            (Ok(Repair::Revived), _) if self.replacements.take(now, 1) => ("Listener was shut down, listening again", holders()),
-            (Ok(Repair::Revived), _) => ("Listener was shut down, listening again", Vec::new()),
-            (Ok(Repair::BoundAnew), Damage::ShutDown) => ("Listener was shut down, bound anew", holders()),
-            (Ok(Repair::BoundAnew), Damage::FileGone) => ("Socket file of a listener was removed, bound anew", holders()),
+            (Ok(Repair::Revived), _) if self.replacements.take(now, 1) => (Message::ListenerRevived, holders()),
+            (Ok(Repair::Revived), _) => (Message::ListenerRevived, Vec::new()),
+            (Ok(Repair::BoundAnew), Damage::ShutDown) => (Message::ListenerBoundAnew, holders()),
+            (Ok(Repair::BoundAnew), Damage::FileGone) => (Message::ListenerFileGone, holders()),
             (Err(error), _) => {
                 let reason = format!("{name}: {error}");
                 let is_known = self.hopeless.as_ref() == Some(&reason);
                 self.hopeless = Some(reason.clone());
-                return Some(Finding::new("Listener is broken and cannot be repaired", reason)).filter(|_| !is_known);
+                return Some(Finding::new(Message::ListenerHopeless, reason)).filter(|_| !is_known);
             }
         };
         self.hopeless = None;
@@ -146,8 +147,8 @@ impl EventLoop {
             return;
         };
         let (made_again, hopeless) = match at {
-            0 => ("Control socket was removed, made again", "Control socket was removed and cannot be made again"),
-            _ => ("Lock file was removed, made again", "Lock file was removed and cannot be made again"),
+            0 => (Message::ControlSocketMade, Message::ControlSocketHopeless),
+            _ => (Message::LockFileMade, Message::LockFileHopeless),
         };
         self.control_upkeep.restore_at = None;
         if !self.control_upkeep.repairs.take(clock::now(), 1) {
@@ -191,6 +192,7 @@ impl EventLoop {
     fn replace(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.is_unfit = true;
+            worker.asked_because = Some("the listener that it holds was shut down".into());
             self.note(Event::WorkerSaid { worker: id, said: Said::RequestRestart });
         }
     }

@@ -32,6 +32,12 @@ pub(super) struct Worker {
     pub(super) is_cut: bool,
     /// It holds a socket that is dead, and is replaced as soon as it runs.
     pub(super) is_unfit: bool,
+    /// Why it asked to be replaced, until that was told.
+    #[serde(default)]
+    pub(super) asked_because: Option<String>,
+    /// How many connections it cut, as it says.
+    #[serde(default)]
+    pub(super) cut: u32,
 }
 
 /// How far it is.

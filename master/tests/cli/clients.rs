@@ -142,6 +142,41 @@ fn stop_waits_until_the_master_has_gone() {
     master.check();
 }
 
+/// Catches: a limit that only holds until the master has answered; progress in spite of `--quiet`.
+#[test]
+fn a_stop_that_takes_longer_than_the_timeout_is_a_failure_and_goes_on() {
+    for (name, answers) in [("stop-timeout", vec![accepted()]), ("stop-lingers", vec![accepted(), done(Outcome::Done), progress("Last words")])] {
+        let folder = Folder::new(name);
+        let master = FakeMaster::new(&folder, move |peer| {
+            assert_eq!(peer.hear(), Some(FromControl::Stop(Stop { now: false })));
+            answers.iter().for_each(|answer| peer.say(answer));
+            assert_eq!(peer.hear(), None, "the client says nothing more: what it asked for goes on");
+        });
+        let said = run(program(&folder, &["stop", "--quiet", "--timeout", "100ms", "--socket", master.socket.to_str().unwrap()]));
+        assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(1), "", "Not done in time; the stop goes on.\n"), "{name}");
+        master.check();
+    }
+}
+
+#[test]
+fn a_quiet_command_says_nothing_but_what_is_wrong() {
+    for (outcome, code) in [(Outcome::Done, 0), (Outcome::GivenUp, 1), (Outcome::Superseded, 4)] {
+        for (args, request) in [(["restart", "--quiet"], FromControl::Restart(Restart {})), (["reload", "-q"], FromControl::Reload(Reload {}))] {
+            let said = answered(&format!("quiet{}{code}", args[0]), &args, request, vec![accepted(), progress("Worker listening"), done(outcome)]);
+            assert_eq!((said.code, said.stdout.as_str()), (Some(code), ""), "{args:?}, {outcome:?}: {said:?}");
+            assert_eq!(said.stderr.lines().count(), usize::from(code != 0), "{args:?}, {outcome:?}: {said:?}");
+            assert!(!said.stderr.contains("Worker listening"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reason_that_a_worker_gave_cannot_move_the_cursor() {
+    let dying = ToControl::Progress(Progress { message: "Worker dying".into(), worker: Some(5), detail: Some("leaks\u{1b}[2J".into()), ..Progress::default() });
+    let said = answered("escape", &["restart"], FromControl::Restart(Restart {}), vec![accepted(), dying, done(Outcome::Done)]);
+    assert!(said.stderr.starts_with("Worker dying (worker 5): leaks\u{fffd}[2J\n"), "{said:?}");
+}
+
 #[test]
 fn stop_now_says_so() {
     let said = answered("stop-now", &["stop", "--now"], FromControl::Stop(Stop { now: true }), vec![accepted()]);
@@ -191,7 +226,10 @@ fn status_answers() -> Vec<ToControl> {
         committed: Some(1),
         mixed: false,
         given_up: None,
+        failing: None,
         restarts: 0,
+        crashes: Some(0),
+        failed_starts: Some(0),
         command: vec!["app.js".into()],
         dir: "/srv".into(),
         uptime_ms: 5_000,

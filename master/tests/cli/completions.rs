@@ -52,6 +52,8 @@ fn bash_completes_commands_options_values_and_files() {
         ("dutch-master re", "restart reload"),
         ("/usr/bin/dutch-master sta", "start status"),
         ("dutch-master restart --no", "--no-wait"),
+        ("dutch-master restart --q", "--quiet"),
+        ("dutch-master stop --ti", "--timeout"),
         ("dutch-master status --a", "--all"),
         ("dutch-master start --kill", "--kill-timeout"),
         ("dutch-master start -n 4 --log-f", "--log-format --log-file"),

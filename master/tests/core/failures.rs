@@ -125,6 +125,36 @@ fn restart_and_scale_clear_the_backoff() {
     }
 }
 
+/// Rule 7. Catches: a crash loop that looks like service; the failure of another worker, or of before somebody intervened; a next try that is not told.
+#[test]
+fn what_fails_is_told_until_a_worker_lasts_or_somebody_intervenes() {
+    let mut world = World::running(config(), 2);
+    assert_eq!(world.pool.failing(), None);
+    let crashed = ExitStatus::Signal(11);
+    world.event(Event::WorkerExited { worker: 1, status: crashed });
+    assert_eq!(world.pool.failing(), None, "it had run for long");
+    world.exit(3, 1);
+    let told = |world: &World| world.pool.failing().map(|it| (it.failures, it.worker, it.why.clone(), it.retry_at.map(|at| at.since(world.now))));
+    assert_eq!(told(&world), Some((1, Some(3), Failure::Exited(ExitStatus::Code(1)), None)), "the next one is being tried");
+    world.event(Event::SpawnFailed { worker: 4, reason: "no room".into() });
+    assert_eq!(told(&world), Some((2, Some(4), Failure::Spawn("no room".into()), Some(1_000))));
+    world.advance(1_000);
+    assert_eq!(told(&world), Some((2, Some(4), Failure::Spawn("no room".into()), None)));
+    world.listening(5);
+    world.advance(1_999);
+    assert!(told(&world).is_some(), "`listening` proves nothing");
+    world.advance(1);
+    assert_eq!(told(&world), None);
+    for intervene in [Event::ScaleRequested(SizeChange::To(2)), Event::RestartRequested { ticket: 1, size: 2 }, Event::StopRequested] {
+        let mut world = World::running(config(), 2);
+        world.event(Event::WorkerExited { worker: 1, status: crashed });
+        world.exit(3, 1);
+        assert!(told(&world).is_some(), "before {intervene:?}");
+        world.event(intervene.clone());
+        assert_eq!(told(&world), None, "after {intervene:?}");
+    }
+}
+
 /// Rule 7. Catches: jitter that is not used.
 #[test]
 fn jitter_makes_the_delay_longer() {

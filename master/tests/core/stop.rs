@@ -25,10 +25,33 @@ fn a_stop_that_needs_sigkill_ends_with_1() {
     world.event(Event::StopRequested);
     world.advance(30_000);
     assert_eq!(world.signals(), [(1, Signal::Terminate), (1, Signal::Kill)]);
+    assert!(world.has(&Report::WorkerNotDrained { worker: 1 }));
     assert!(world.has(&Report::HardKill { worker: 1, as_asked: false }));
     world.event(Event::WorkerExited { worker: 1, status: ExitStatus::Signal(9) });
     assert_eq!(world.exit_code(), Some(1));
     assert!(world.has(&Report::ClusterShutdown { how: HowStopped::Overdue }));
+}
+
+/// Catches: a worker that drained in time told as one that did not, or one that has never heard the order; one that hung up after the order and was forgotten.
+#[test]
+fn only_who_was_told_and_has_not_drained_at_the_announced_timeout_is_told_as_such() {
+    let mut world = World::running(Config::default(), 4);
+    world.event(Event::ConnectionEnded { worker: 4 });
+    world.event(Event::StopRequested);
+    world.say(1, Said::Disconnect);
+    world.event(Event::ConnectionEnded { worker: 3 });
+    world.advance(26_999);
+    let late = |world: &World| world.reports(|report| if let Report::WorkerNotDrained { worker } = report { Some(*worker) } else { None });
+    assert_eq!(late(&world), [0; 0]);
+    world.advance(1);
+    assert_eq!(late(&world), [2, 3]);
+    (1..=4).for_each(|id| world.exit(id, 0));
+    assert_eq!(world.exit_code(), Some(0), "no SIGKILL");
+    let mut world = World::running(Config::default(), 1);
+    world.master_dies();
+    world.event(Event::StopRequested);
+    world.advance(10_000);
+    assert_eq!((world.signals(), late(&world)), (vec![(1, Signal::Terminate)], Vec::new()), "it has not come back to the next master");
 }
 
 /// Catches: a second signal that is ignored; what was asked for told as a failure.

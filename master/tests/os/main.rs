@@ -14,5 +14,6 @@ mod sockets;
 mod strangers;
 mod subscribers;
 mod survive;
+mod trouble;
 mod worker_processes;
 mod workers;

@@ -107,7 +107,7 @@ fn sigterm_goes_to_the_program_that_connected_and_not_to_the_wrapper_around_it()
     master.next("Cluster ready");
     master.signal(Signal::SIGTERM);
     assert!(matches!(worker.hear(), Some(FromMaster::Disconnect(_))));
-    worker.say(&FromWorker::Disconnect(Drained {}));
+    worker.say(&FromWorker::Disconnect(Drained::default()));
     master.next("Worker disconnected");
     assert!(is_alive(pid), "the leader of the group got nothing");
     let exited = master.next("Worker exited");

@@ -170,7 +170,7 @@ fn a_worker_that_is_to_go_gets_no_listener_and_keeps_its_connection() {
     worker.say(&listen(2, Address::tcp(Some([127, 0, 0, 1].into()), 0)));
     assert!(matches!(worker.hear(), Some(FromMaster::Error(error)) if error.code == codes::UNEXPECTED && error.seq == Some(2)));
     assert!(listeners(&master).is_empty());
-    worker.say(&FromWorker::Disconnect(Drained {}));
+    worker.say(&FromWorker::Disconnect(Drained::default()));
     master.next("Worker disconnected");
 }
 
@@ -258,7 +258,7 @@ fn a_worker_that_asks_is_replaced_and_told_to_go() {
     let _successor = Peer::of_next_serving_worker(&mut master);
     let Some(FromMaster::Disconnect(order)) = worker.hear() else { panic!("no order to go") };
     assert_eq!((order.reason, order.timeout_ms), (DisconnectReason::Request, 27_000));
-    worker.say(&FromWorker::Disconnect(Drained {}));
+    worker.say(&FromWorker::Disconnect(Drained::default()));
     assert_eq!(pid_in(&master.next("Worker disconnected")), first);
     assert_eq!(master.count("Creating new worker"), 2);
 }

@@ -85,7 +85,7 @@ function connect(settings) {
     if (drain) return drain.hurry(order.timeoutMs)
     cluster.worker.exitedAfterDisconnect = true
     const { Drain } = require('./drain.js')
-    drain = new Drain(servers, order, () => finish(order))
+    drain = new Drain(servers, order, finish)
     worker.emit('disconnect', { reason: order.reason, deadline: new Date(Date.now() + order.timeoutMs) })
   })
   session.on('lost', () => say('the connection to the master was lost; serving on'))
@@ -93,9 +93,10 @@ function connect(settings) {
   session.on('problem', ({ code, message }) => say(`the master reports: ${message} (${code})`))
   return worker
 
-  /** Nothing is open any more. Node's own disconnect comes last, and calls `process.disconnect()`. */
-  function finish() {
+  /** Nothing is open any more; `cut` connections had not ended in time. Node's own disconnect comes last, and calls `process.disconnect()`. */
+  function finish(cut) {
     channel.drained = true
+    channel.cut = cut
     if (child) process.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'disconnect' })
     else channel.disconnect()
     setTimeout(() => channel.disconnect(), FINISH_MS).unref()

@@ -14,6 +14,8 @@ class Channel {
   #hold = setInterval(() => {}, HOLD_MS)
   /** Nothing is open any more: `process.disconnect()` means what it says. */
   drained = false
+  /** How many connections had not ended in time. */
+  cut = 0
 
   /** `answerCluster` takes Node's own NODE_CLUSTER messages; `leave` is called when the app disconnects. */
   constructor(session, answerCluster, leave) {
@@ -32,7 +34,7 @@ class Channel {
     process.channel = undefined
     clearInterval(this.#hold)
     process.nextTick(() => {
-      setImmediate(() => this.#session.drained())
+      setImmediate(() => this.#session.drained(this.cut))
       process.emit('disconnect')
     })
   }

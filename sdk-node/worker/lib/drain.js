@@ -32,13 +32,15 @@ class Drain {
   /** From then on connections that rest end, whatever is left of their grace: in peace, while there is time to linger. */
   #lastCall = Infinity
   #closed = false
+  /** How many connections had not ended by the deadline. */
+  #late = 0
   #idleSince = new WeakMap()
   /** Upgraded connections that have been told. */
   #told = new WeakSet()
   #sweepTimer
   #deadlineTimer
 
-  /** Starts to drain; `done` is called once when nothing is open any more. */
+  /** Starts to drain; `done` is called once when nothing is open any more, with the number of connections that had not ended in time. */
   constructor(servers, order, done) {
     this.#servers = servers
     this.#order = order
@@ -163,6 +165,7 @@ class Drain {
         socket.destroy()
       }
     }
+    for (const count of kinds.values()) this.#late += count
     if (kinds.size > 0) say(`connections that did not end in time were closed: ${[...kinds].map(([kind, count]) => `${count} ${kind}`).join(', ')}`)
     this.#finish()
   }
@@ -173,7 +176,7 @@ class Drain {
     this.#done = undefined
     clearTimeout(this.#sweepTimer)
     clearTimeout(this.#deadlineTimer)
-    done()
+    done(this.#late)
   }
 }
 

@@ -60,8 +60,9 @@ class Session extends EventEmitter {
     this.#connection.beat()
   }
 
-  drained() {
-    this.#connection.drained()
+  /** `cut`: how many connections had not ended in time. */
+  drained(cut) {
+    this.#connection.drained(cut)
   }
 
   #heard(event) {

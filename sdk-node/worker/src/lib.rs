@@ -116,9 +116,10 @@ impl Connection {
         self.worker.message(&json).is_ok()
     }
 
-    /// Says that nothing is open any more.
+    /// Says that nothing is open any more, and how many connections were cut for it.
     #[napi]
-    pub fn drained(&self) {
+    pub fn drained(&self, cut: u32) {
+        self.worker.cut(cut);
         self.worker.drained();
     }
 }

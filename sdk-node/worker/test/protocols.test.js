@@ -59,6 +59,7 @@ test('https: what is cut at the announced timeout is counted once', async (t) =>
   await go()
   await drained()
   assert.match(await pool.complains(/did not end in time/), /were closed: 1 in a request$/)
+  assert.equal((await pool.logs('Worker cut connections that did not end in time')).connections, 1, 'the master knows of it')
 })
 
 test('net: a connection stays until it ends, and the app hears of the order', async (t) => {

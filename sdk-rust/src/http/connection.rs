@@ -12,6 +12,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::acceptor::Stream;
 use super::activity::Activity;
@@ -33,13 +34,14 @@ pub(super) enum Phase {
     Cut,
 }
 
-/// Serves a connection until it ends or is cut.
+/// Serves a connection until it ends or is cut. Nothing is cut off any more once `unfinished` is dropped.
 pub(super) async fn run(
     (stream, from): (Stream, Option<SocketAddr>),
     (service, note_peer): (impl HttpService, NotePeer),
     worker: Worker,
     mut phase: watch::Receiver<Phase>,
     idle_grace: Duration,
+    unfinished: TaskTrackerToken,
 ) {
     let activity = Arc::new(Activity::new(worker));
     let (watched, handed_back) = Watched::new(stream, Arc::clone(&activity));
@@ -55,7 +57,10 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         () = reached(&mut phase, Phase::Cut) => {}
-        Ok(stream) = handed_back => linger(stream).await,
+        Ok(stream) = handed_back => {
+            drop(unfinished);
+            linger(stream).await;
+        }
         else => {}
     }
 }

@@ -73,13 +73,14 @@ impl<S: HttpService> Serve<S> {
         worker.listening(address);
         let beating = AbortOnDropHandle::new(tokio::spawn(beat(worker.clone())));
 
-        let connections = TaskTracker::new();
+        let (connections, unfinished) = (TaskTracker::new(), TaskTracker::new());
         let phase = watch::Sender::new(Phase::Serving);
         let take = |accepted: Accepted| {
             if let Either::Left(tcp) = &accepted.0 {
                 let _ = tcp.set_nodelay(true); // Not worth a connection.
             }
-            connections.spawn(connection::run(accepted, (service.clone(), note_peer), worker.clone(), phase.subscribe(), idle_grace));
+            let token = unfinished.token();
+            connections.spawn(connection::run(accepted, (service.clone(), note_peer), worker.clone(), phase.subscribe(), idle_grace, token));
         };
 
         let order = accept_until_ordered(worker, &mut acceptor, || connections.len(), take).await;
@@ -94,7 +95,7 @@ impl<S: HttpService> Serve<S> {
         }
         worker.close(&key);
         connections.close();
-        drain(worker, order, &connections, &phase).await;
+        drain(worker, order, &connections, &unfinished, &phase).await;
         Ok(())
     }
 }
@@ -131,7 +132,7 @@ async fn accept_until_ordered(worker: &Worker, acceptor: &mut Acceptor, load: im
 }
 
 /// Waits until every connection has ended, or the order's deadline comes near.
-async fn drain(worker: &Worker, order: Order, connections: &TaskTracker, phase: &watch::Sender<Phase>) {
+async fn drain(worker: &Worker, order: Order, connections: &TaskTracker, unfinished: &TaskTracker, phase: &watch::Sender<Phase>) {
     let mut orders = worker.orders();
     let mut cut = cut_before(worker.order().unwrap_or(order).deadline, Instant::now());
     loop {
@@ -144,7 +145,9 @@ async fn drain(worker: &Worker, order: Order, connections: &TaskTracker, phase: 
             () = sleep_until(last_call), if *phase.borrow() < Phase::LastCall => { phase.send_replace(Phase::LastCall); }
         }
     }
-    warn!(connections = connections.len(), "the time to drain is over: connections are cut");
+    let cut = unfinished.len();
+    warn!(connections = cut, "the time to drain is over: connections are cut");
+    worker.cut(cut.try_into().unwrap_or(u32::MAX));
     phase.send_replace(Phase::Cut);
     // At once, save for a handler that blocks its thread.
     let _ = timeout(CUT_MARGIN, connections.wait()).await;

@@ -41,7 +41,7 @@ struct Said {
     listening: Option<Listening>,
     request_restart: Option<RequestRestart>,
     leaving: Option<Leaving>,
-    drained: bool,
+    drained: Option<Drained>,
 }
 
 impl Away {
@@ -94,8 +94,8 @@ impl Session {
             FromWorker::RequestRestart(request) if said.listening.is_some() => _ = said.request_restart.get_or_insert_with(|| request.clone()),
             FromWorker::Leaving(leaving) => said.leaving = Some(leaving.clone()),
             FromWorker::Close(Close { key }) => self.held.close(key),
-            FromWorker::Disconnect(Drained {}) => {
-                said.drained = true;
+            FromWorker::Disconnect(drained) => {
+                _ = said.drained.get_or_insert_with(|| drained.clone());
                 self.held.close_all();
             }
             FromWorker::Message(app) if !matches!(self.phase, Phase::Open | Phase::Alone) && self.away.kept.len() < MESSAGES_KEPT => {
@@ -223,7 +223,7 @@ impl Session {
 
     fn state(&self) -> ResumeState {
         match &self.away.said {
-            said if said.drained || self.order.is_some() => ResumeState::Draining,
+            said if said.drained.is_some() || self.order.is_some() => ResumeState::Draining,
             Said { listening: Some(_), .. } => ResumeState::Running,
             Said { listening: None, .. } => ResumeState::Starting,
         }
@@ -271,7 +271,7 @@ impl Session {
             late.extend(said.request_restart.clone().map(FromWorker::RequestRestart));
         }
         late.extend(kept.into_iter().map(FromWorker::Message));
-        late.extend(said.drained.then_some(FromWorker::Disconnect(Drained {})));
+        late.extend(said.drained.clone().map(FromWorker::Disconnect));
         self.outputs.extend(late.into_iter().map(Output::Say));
         if self.state() == ResumeState::Draining {
             self.fail_listens(); // Who has to go gets no listener.

@@ -91,8 +91,13 @@ impl Rig {
     }
 
     /// Waits until the worker says that it is drained and the server has returned.
-    pub(crate) fn expect_drained(mut self) {
-        assert_eq!(self.peer.expect(), FromWorker::Disconnect(Drained {}));
+    pub(crate) fn expect_drained(self) {
+        self.expect_drained_but_for(None);
+    }
+
+    /// The same, where so many connections were cut.
+    pub(crate) fn expect_drained_but_for(mut self, cut: Option<u32>) {
+        assert_eq!(self.peer.expect(), FromWorker::Disconnect(Drained { cut }));
         self.server.join().unwrap().unwrap();
     }
 

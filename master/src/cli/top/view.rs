@@ -61,7 +61,7 @@ impl View {
         // The day is known to whoever watches.
         let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time);
         let generation = progress.generation.map_or(String::new(), |generation| format!("  g{generation}"));
-        self.events.push_front(format!("{time}{generation}  {}", status::harmless(&wait::line(progress))));
+        self.events.push_front(format!("{time}{generation}  {}", wait::line(progress)));
         self.events.truncate(EVENTS_MAX);
     }
 

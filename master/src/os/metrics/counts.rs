@@ -20,10 +20,36 @@ pub(in crate::os) struct Counts {
     pub(super) kills: u64,
     pub(super) recycled: Recycled,
     pub(super) connections_refused: u64,
+    /// Those that workers ended because their time to drain was over.
+    #[serde(default)]
+    pub(super) connections_cut: u64,
+    /// What the stop that is under way cut off.
+    #[serde(default)]
+    unfinished: Unfinished,
     pub(super) start_duration: Histogram,
     pub(super) drain_duration: Histogram,
     /// Those that are not gone.
     workers: BTreeMap<WorkerId, Life>,
+}
+
+/// What did not finish in the time that workers have to drain, while no worker had to be killed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(in crate::os) struct Unfinished {
+    /// Connections that workers ended.
+    connections: u64,
+    /// Workers that had not drained when they got SIGTERM.
+    workers: u64,
+}
+
+impl Unfinished {
+    /// In words, if there is something.
+    pub(in crate::os) fn told(self) -> Option<String> {
+        let counted = |number: u64, one: &str, many: &str| (number > 0).then(|| format!("{number} {}", if number == 1 { one } else { many }));
+        let cut = counted(self.connections, "connection was cut", "connections were cut");
+        let ended = counted(self.workers, "worker had not drained", "workers had not drained");
+        let parts: Vec<_> = cut.into_iter().chain(ended).collect();
+        (!parts.is_empty()).then(|| format!("{} when the time was over", parts.join(", and ")))
+    }
 }
 
 /// Restarts by how they ended.
@@ -87,6 +113,28 @@ impl Counts {
         self.connections_refused += 1;
     }
 
+    /// How many running workers crashed.
+    pub(in crate::os) fn crashes(&self) -> u64 {
+        self.crashes
+    }
+
+    /// How many starts failed.
+    pub(in crate::os) fn failed_starts(&self) -> u64 {
+        self.failed_starts
+    }
+
+    /// A worker ended connections because its time to drain was over.
+    pub(in crate::os) fn connections_cut(&mut self, connections: u32) {
+        let connections = u64::from(connections);
+        self.connections_cut = self.connections_cut.saturating_add(connections);
+        self.unfinished.connections = self.unfinished.connections.saturating_add(connections);
+    }
+
+    /// What the stop that is under way, or over, cut off.
+    pub(in crate::os) fn unfinished(&self) -> Unfinished {
+        self.unfinished
+    }
+
     /// The core is told this.
     pub(in crate::os) fn happened(&mut self, now: Time, event: &Event) {
         match event {
@@ -123,11 +171,9 @@ impl Counts {
                 self.kills += u64::from(self.workers.get(worker).is_some_and(|life| life.spawned_at.is_some()));
             }
             Action::Report(report) => self.reported(now, report),
-            Action::TakeSnapshot { .. }
-            | Action::Disconnect { .. }
-            | Action::Signal { signal: Signal::Terminate, .. }
-            | Action::CloseListeners
-            | Action::Exit { .. } => {}
+            // A stop begins.
+            Action::CloseListeners => self.unfinished = Unfinished::default(),
+            Action::TakeSnapshot { .. } | Action::Disconnect { .. } | Action::Signal { signal: Signal::Terminate, .. } | Action::Exit { .. } => {}
         }
     }
 
@@ -144,6 +190,7 @@ impl Counts {
                 self.leaves += 1;
                 self.goes(now, *worker);
             }
+            Report::WorkerNotDrained { worker } => self.unfinished.workers += u64::from(self.workers.get(worker).is_some_and(|life| life.has_run)),
             Report::DisconnectedWhileStarting { .. } | Report::StartFailed { why: Failure::StartTimeout { .. } | Failure::Spawn(_), .. } => {
                 self.failed_starts += 1
             }

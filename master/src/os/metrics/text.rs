@@ -83,6 +83,12 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
         "Connections to the control socket that were refused, or ended for what came over them.",
         counts.connections_refused,
     );
+    page.one(
+        "dutch_master_connections_cut_total",
+        "counter",
+        "Connections that had not ended when a worker's time to drain was over, as the workers say.",
+        counts.connections_cut,
+    );
     page.text
 }
 

@@ -153,11 +153,11 @@ fn the_last_word_of_a_drained_worker_is_repeated() {
     let mut world = World::open();
     world.hold();
     world.feed(&go(DisconnectReason::Restart, 5_000)).unwrap();
-    assert_eq!(world.say(FromWorker::Disconnect(Drained {})), Some(FromWorker::Disconnect(Drained {})));
+    assert_eq!(world.say(FromWorker::Disconnect(Drained::default())), Some(FromWorker::Disconnect(Drained::default())));
     world.end();
     let resume = world.reconnect();
     assert_eq!((resume.state, resume.keys), (ResumeState::Draining, vec![]));
-    assert_eq!(world.welcome(), [FromWorker::Disconnect(Drained {})]);
+    assert_eq!(world.welcome(), [FromWorker::Disconnect(Drained::default())]);
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn a_listener_that_is_held_can_be_had_back_until_it_is_closed() {
         let key = world.hold();
         world.feed(&last).unwrap();
         assert_eq!(refused(ask(&mut world, &key)), stop, "a pool that stops wants nothing back, and nothing may keep its listeners open");
-        world.say(FromWorker::Disconnect(Drained {}));
+        world.say(FromWorker::Disconnect(Drained::default()));
         assert!(refused(ask(&mut world, &key)));
     }
     let mut world = World::without_resume();

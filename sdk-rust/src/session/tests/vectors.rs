@@ -116,7 +116,7 @@ impl Played {
             "close" => self.world.session.say(FromWorker::Close(Close { key: key() })),
             "request_restart" => self.world.session.say(FromWorker::RequestRestart(RequestRestart { reason: how["reason"].as_str().map(str::to_owned) })),
             "message" => self.world.session.say(FromWorker::Message(AppMessage { json: how["json"].as_str().unwrap().to_owned() })),
-            "drained" => self.world.session.say(FromWorker::Disconnect(Drained {})),
+            "drained" => self.world.session.say(FromWorker::Disconnect(Drained::default())),
             "leave" => self.world.session.leave(self.world.now, None),
             other => panic!("a program does not ask for {other}"),
         };

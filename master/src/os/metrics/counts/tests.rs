@@ -199,3 +199,16 @@ fn recycled_workers_are_counted_by_what_they_reached_and_blocked_ones_as_crashes
     story.spawned(1, 0).says(1, Said::Listening).says(1, Said::Heartbeat).pass(1_000);
     assert_eq!((story.counts.crashes, story.counts.kills), (1, 1));
 }
+
+#[test]
+fn a_stop_tells_what_it_cut_off_and_nothing_that_was_cut_before() {
+    let mut story = Story::serving(3);
+    story.counts.connections_cut(5);
+    story.tell(Event::StopRequested);
+    assert_eq!(story.counts.unfinished().told(), None);
+    story.counts.connections_cut(1);
+    assert_eq!(story.counts.unfinished().told().as_deref(), Some("1 connection was cut when the time was over"));
+    story.says(1, Said::Disconnect).pass(27_000);
+    assert_eq!(story.counts.unfinished().told().as_deref(), Some("1 connection was cut, and 2 workers had not drained when the time was over"));
+    assert_eq!(story.counts.connections_cut, 6);
+}
