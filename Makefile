@@ -105,7 +105,7 @@ bench-node: addon $(PM2)/node_modules/.package-lock.json ## compare with Node's 
 	target/release/bench hosts-node
 
 model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (half an hour)
-	MODEL_STATES=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture
+	MODEL_EVENTS=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture --test-threads=1
 
 audit: ## licences, sources and known faults of dependencies, as far as they can be looked at here
 	@CARGO=$(CARGO) .ci/audit

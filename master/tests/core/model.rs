@@ -1,15 +1,23 @@
 //! A model checker over the real reconciler: every order of events in small pools, every state visited once. In each state the invariants hold, and well-behaved workers bring the pool to rest from there.
 //! `make model` looks further than `make test` does.
 
-use std::hash::{Hash, Hasher};
+mod identity;
+mod rest;
+mod search;
 
-use dutch_master::core::{Config, Event, ExitStatus, Phase, Pool, Said, SizeChange, State, Surge, Time, WorkerId};
-use stateright::{Checker, Model, Property};
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Instant;
 
-use crate::world::{Invariants, World};
+use dutch_master::core::{Config, Event, ExitStatus, Pool, Said, SizeChange, State, Surge, Time, Worker, WorkerId};
 
-/// What can happen next.
-#[derive(Debug, Clone, PartialEq)]
+use self::identity::{full_identity, identity};
+use self::rest::Rest;
+use self::search::{Explored, Key, lock, search};
+use crate::world::World;
+
+/// Something that happens.
+#[derive(Debug, Clone)]
 enum Move {
     Deadline,
     /// Time passes although nothing is due: long enough for workers to count as proven.
@@ -17,9 +25,12 @@ enum Move {
     Fact(Event),
 }
 
+/// The bounds of what happens.
+#[derive(Clone)]
 struct Lab {
     config: Config,
     size: u32,
+    /// How many workers are started in all.
     workers: WorkerId,
     restarts: u64,
     /// How often the master may die.
@@ -28,96 +39,58 @@ struct Lab {
 
 #[derive(Debug, Clone)]
 struct Node {
-    now: Time,
-    pool: Pool,
-    checks: Invariants,
+    world: World,
+    done: Done,
+    /// What led to it: which of the moves each time.
+    history: Vec<u8>,
+}
+
+/// What can happen only so often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Done {
     restarts: u64,
     deaths: u64,
     /// The last worker that was ordered before the master died: whether it was ever spawned only the world knows.
     in_doubt: WorkerId,
     scaled: bool,
-    broken: Option<String>,
 }
 
 impl Node {
-    /// The state with times relative to now, as text: two moments that look alike from then on are one state.
-    fn identity(&self) -> String {
-        let mut text = format!("{:?} {} {} {} {}", self.pool, self.restarts, self.deaths, self.in_doubt, self.scaled);
-        // What failed last is only told, it decides nothing.
-        if let (Some(from), Some(to)) = (text.find("last_failure: "), text.find("backoff: ")) {
-            text.replace_range(from..to, "");
-        }
-        let mut parts = text.split("Time(");
-        let mut identity = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let (digits, rest) = part.split_once(')').unwrap_or((part, ""));
-            // When a worker was ordered decides nothing.
-            if !identity.ends_with("ordered_at: ") {
-                let relative = digits.parse::<i64>().unwrap_or(0) - self.now.0.cast_signed();
-                identity.push_str(&relative.max(-10_000).to_string());
-            }
-            identity.push_str(rest);
-        }
-        identity
+    /// What decides the future of the node.
+    fn key(&self) -> Key {
+        let World { now, pool, checks, .. } = &self.world;
+        let in_doubt: Vec<bool> = starting(pool).map(|worker| worker.id <= self.done.in_doubt).collect();
+        let done = Done { in_doubt: 0, ..self.done };
+        Key::of(&(identity(*now, pool), in_doubt, done, checks.last_spawned, &checks.open_restarts, checks.exited))
     }
 
-    fn step(&mut self, event: Event) {
-        let before = self.pool.clone();
-        self.pool.handle(self.now, event.clone());
-        let actions: Vec<_> = std::iter::from_fn(|| self.pool.poll_action()).collect();
-        self.broken = self.checks.try_step(&before, &event, &self.pool, &actions).err();
-    }
-
-    /// Whether well-behaved workers bring the pool to rest from here.
-    fn comes_to_rest(&self) -> bool {
-        let mut world = World { now: self.now, pool: self.pool.clone(), actions: Vec::new(), checks: self.checks.clone() };
-        world.play(3_600_000);
-        match world.pool.phase() {
-            Phase::Stopping => world.pool.workers().next().is_none(),
-            Phase::Serving => world.pool.running() == world.pool.size(),
-            Phase::Starting | Phase::Restarting => false,
-        }
+    /// The same with nothing left out but the clock.
+    fn full_key(&self) -> Key {
+        let World { now, pool, checks, .. } = &self.world;
+        Key::of(&(full_identity(*now, pool), self.done, checks))
     }
 }
 
-impl Hash for Node {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
+fn starting(pool: &Pool) -> impl Iterator<Item = &Worker> {
+    pool.workers().filter(|worker| matches!(worker.state, State::Starting { .. }))
 }
 
-impl PartialEq for Node {
-    fn eq(&self, other: &Node) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Model for Lab {
-    type State = Node;
-    type Action = Move;
-
-    fn init_states(&self) -> Vec<Node> {
-        let mut node = Node {
-            now: Time(1_000_000),
-            pool: Pool::new(self.config.clone(), self.size),
-            checks: Invariants::default(),
-            restarts: 0,
-            deaths: 0,
-            in_doubt: 0,
-            scaled: false,
-            broken: None,
-        };
-        node.step(Event::StartRequested);
-        vec![node]
+impl Lab {
+    fn first(&self) -> Node {
+        let mut world = World::new(self.config.clone(), self.size);
+        world.event(Event::StartRequested);
+        Node { world, done: Done::default(), history: Vec::new() }
     }
 
-    fn actions(&self, node: &Node, moves: &mut Vec<Move>) {
+    /// What can happen next.
+    fn moves(&self, node: &Node) -> Vec<Move> {
+        let mut moves = Vec::new();
         let fact = |event| Move::Fact(event);
-        match node.pool.poll_deadline() {
+        match node.world.pool.poll_deadline() {
             Some(_) => moves.push(Move::Deadline),
             None => moves.push(Move::Rest),
         }
-        for worker in node.pool.workers() {
+        for worker in node.world.pool.workers() {
             let (id, connected) = (worker.id, worker.connected);
             let say = |said| Move::Fact(Event::WorkerSaid { worker: id, said });
             for status in [ExitStatus::Code(0), ExitStatus::Signal(9)] {
@@ -134,53 +107,58 @@ impl Model for Lab {
                 moves.extend([say(Said::Disconnect), fact(Event::ConnectionEnded { worker: id })]);
             } else {
                 moves.push(fact(Event::SpawnFailed { worker: id, reason: String::new() }));
-                if id <= node.in_doubt && matches!(worker.state, State::Starting { .. }) {
+                if id <= node.done.in_doubt && matches!(worker.state, State::Starting { .. }) {
                     moves.push(fact(Event::NeverSpawned { worker: id }));
                 }
             }
         }
-        if node.restarts < self.restarts {
-            moves.push(fact(Event::RestartRequested { ticket: node.restarts, size: self.size }));
+        if node.done.restarts < self.restarts {
+            moves.push(fact(Event::RestartRequested { ticket: node.done.restarts, size: self.size }));
         }
-        if !node.scaled {
+        if !node.done.scaled {
             moves.push(fact(Event::ScaleRequested(SizeChange::To(if self.size == 1 { 2 } else { self.size - 1 }))));
         }
-        if node.deaths < self.deaths {
+        if node.done.deaths < self.deaths {
             moves.push(fact(Event::TakenOver));
         }
         moves.push(fact(Event::StopRequested));
+        moves
     }
 
-    fn next_state(&self, node: &Node, action: Move) -> Option<Node> {
+    /// The node after something has happened.
+    fn after(&self, node: &Node, event: Move) -> Node {
         let mut next = node.clone();
-        match action {
-            Move::Rest => next.now = next.now.after(10_000),
-            Move::Deadline => {
-                next.now = node.pool.poll_deadline().map_or(node.now, |(at, _)| at.max(node.now));
-                next.step(Event::DeadlineReached);
-            }
+        match event {
+            Move::Rest => next.world.now = next.world.now.after(10_000),
+            Move::Deadline => assert!(next.world.next_deadline(Time(u64::MAX)), "there is a deadline"),
             Move::Fact(event) => {
-                next.restarts += u64::from(matches!(event, Event::RestartRequested { .. }));
+                next.done.restarts += u64::from(matches!(event, Event::RestartRequested { .. }));
                 if event == Event::TakenOver {
-                    next.deaths += 1;
-                    next.in_doubt = node.pool.workers().map(|worker| worker.id).max().unwrap_or_default();
+                    next.done.deaths += 1;
+                    next.done.in_doubt = node.world.pool.workers().map(|worker| worker.id).max().unwrap_or_default();
                 }
-                next.scaled |= matches!(event, Event::ScaleRequested(_));
-                next.step(event);
+                next.done.scaled |= matches!(event, Event::ScaleRequested(_));
+                next.world.event(event);
             }
         }
-        Some(next)
+        next.world.actions.clear();
+        next
     }
 
-    fn within_boundary(&self, node: &Node) -> bool {
-        node.pool.workers().all(|w| w.id <= self.workers)
+    /// What has happened.
+    fn events(&self, history: &[u8]) -> Vec<Move> {
+        let mut node = self.first();
+        let event = |which: &u8| {
+            let event = self.moves(&node).swap_remove(usize::from(*which));
+            node = self.after(&node, event.clone());
+            event
+        };
+        history.iter().map(event).collect()
     }
 
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("the invariants hold", |_: &Lab, node: &Node| node.broken.is_none()),
-            Property::always("well-behaved workers bring the pool to rest", |_: &Lab, node: &Node| node.comes_to_rest()),
-        ]
+    /// Whether it is within the bounds.
+    fn contains(&self, node: &Node) -> bool {
+        node.world.checks.last_spawned <= self.workers
     }
 }
 
@@ -189,42 +167,83 @@ fn config() -> Config {
     Config { start_timeout_ms: 3_000, hook_timeout_ms: 0, kill_timeout_ms: 2_000, restart_attempts: 2, ..Config::default() }
 }
 
-/// How many states of a pool of three `make model` goes through: what fits into some minutes and gigabytes.
-const STATES_OF_THREE: usize = 4_000_000;
+/// `MODEL_EVENTS` in the environment: of how many events histories are at most; 0: of any number, where that ends.
+fn asked() -> Option<usize> {
+    let asked = std::env::var("MODEL_EVENTS").ok().and_then(|n| n.parse().ok());
+    asked.map(|events| if events == 0 { usize::MAX } else { events })
+}
 
-/// Breadth first: all histories up to some length, with two workers more than the pool has, and a master that may die once at every step.
-/// `MODEL_STATES=0` in the environment: all histories of any length, with one worker more; a pool of three is too large for that, and has a limit of its own.
-fn explore(size: u32, config: Config) {
-    let limit = std::env::var("MODEL_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(300_000);
-    let limit = if limit == 0 && size > 2 { STATES_OF_THREE } else { limit };
-    let workers = if limit == 0 { size + 1 } else { size + 2 };
-    let checker = Lab { config: config.clone(), size, workers, restarts: 1, deaths: 1 }.checker().threads(2);
-    let checker = if limit == 0 { checker } else { checker.target_state_count(limit) }.spawn_bfs().join();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    eprintln!("size {size}, {:?}, settle {} ms: {states} states, histories of up to {depth} events, {workers} workers", config.surge, config.settle_ms);
-    for name in ["the invariants hold", "well-behaved workers bring the pool to rest"] {
-        if let Some(path) = checker.discovery(name) {
-            let moves = path.clone().into_actions();
-            panic!("not so: {name}\nafter {moves:?}\nin {:?}", path.last_state());
-        }
-    }
+/// Visits every state within the bounds of `lab` that a history of up to `events` events leads to.
+fn explore(lab: &Lab, events: usize) {
+    let rest = Rest::default();
+    let began = Instant::now();
+    let explored = search(lab, events, Node::key, |node| rest.is_reached_from(node)).unwrap_or_else(|fault| panic!("{fault}"));
+    let Lab { size, workers, restarts, deaths, config: Config { surge, settle_ms, .. } } = lab;
+    let Explored { states, steps, longest, cut } = explored;
+    let (all, took) = (if cut { "not all" } else { "all" }, began.elapsed());
+    eprintln!(
+        "size {size}, {surge:?}, settle {settle_ms} ms, {workers} workers, {restarts} restarts, {deaths} deaths: {all} states: {states}, {steps} steps, histories of up to {longest} events, at rest after {} ms at most; {took:.1?}",
+        rest.longest_ms()
+    );
     assert!(states > 1_000, "the model explores something");
+}
+
+fn lab(size: u32, config: Config) -> Lab {
+    Lab { config, size, workers: size + 1, restarts: 1, deaths: 1 }
 }
 
 #[test]
 fn every_state_of_a_pool_of_one_is_sound() {
     for settle_ms in [0, 2_000] {
-        explore(1, Config { settle_ms, ..config() });
+        let lab = lab(1, Config { settle_ms, ..config() });
+        explore(&lab, asked().unwrap_or(usize::MAX));
+        if asked() == Some(usize::MAX) {
+            explore(&Lab { workers: 3, ..lab.clone() }, usize::MAX);
+            explore(&Lab { restarts: 2, deaths: 2, ..lab }, usize::MAX);
+        }
     }
 }
 
 #[test]
 fn every_state_of_a_pool_of_two_is_sound() {
-    explore(2, Config { settle_ms: 2_000, ..config() });
-    explore(2, Config { settle_ms: 0, surge: Surge::All, restart_attempts: 1, ..config() });
+    for config in [Config { settle_ms: 2_000, ..config() }, Config { settle_ms: 0, surge: Surge::All, restart_attempts: 1, ..config() }] {
+        let lab = lab(2, config);
+        explore(&lab, asked().unwrap_or(7));
+        if asked() == Some(usize::MAX) {
+            explore(&Lab { restarts: 2, deaths: 2, ..lab }, usize::MAX);
+        }
+    }
 }
+
+/// A pool of three has too many states to see the end of: this many events take some minutes and gigabytes.
+const EVENTS_OF_THREE: usize = 12;
 
 #[test]
 fn the_first_states_of_a_pool_of_three_are_sound() {
-    explore(3, Config { settle_ms: 0, ..config() });
+    explore(&lab(3, Config { settle_ms: 0, ..config() }), asked().unwrap_or(6).min(EVENTS_OF_THREE));
+}
+
+/// How many events of a pool of two are compared in `make model`.
+const EVENTS_COMPARED: usize = 9;
+
+/// What the model takes for one state are states with the same future: whether it looks at one of them or at all of them, it gets to the same.
+#[test]
+fn nothing_is_lost_by_what_the_identity_leaves_out() {
+    let pools = [(1, 0, 8, usize::MAX), (1, 2_000, 8, usize::MAX), (2, 0, 6, EVENTS_COMPARED), (2, 2_000, 6, EVENTS_COMPARED)];
+    for (size, settle_ms, events, most) in pools {
+        let lab = lab(size, Config { settle_ms, ..config() });
+        let reached = |key: fn(&Node) -> Key| {
+            let reached = Mutex::new(HashSet::new());
+            let visit = |node: &Node| {
+                lock(&reached).insert(node.key());
+                Ok(())
+            };
+            let explored = search(&lab, asked().unwrap_or(events).min(most), key, visit).unwrap_or_else(|fault| panic!("{fault}"));
+            (lock(&reached).clone(), explored.states)
+        };
+        let ((few, states), (all, full_states)) = (reached(Node::key), reached(Node::full_key));
+        eprintln!("size {size}, settle {settle_ms} ms: {states} states stand for {full_states}");
+        assert!(few == all, "{} states were not found", all.difference(&few).count());
+        assert!(full_states > 2 * states, "something is left out");
+    }
 }

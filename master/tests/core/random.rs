@@ -107,8 +107,13 @@ fn run(world: &mut World, steps: Vec<Step>) {
     }
 }
 
+/// `PROPTEST_CASES` in the environment: how many.
+fn histories() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_invariants_hold_and_well_behaved_workers_bring_the_pool_to_rest(

@@ -4,6 +4,7 @@ use dutch_master::core::{
     Action, Config, Directory, EndOfRestart, Event, ExitStatus, GenerationId, Phase, Pool, Report, Said, Signal, SizeChange, State, Time, WhyGo, WorkerId,
 };
 
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) pool: Pool,
@@ -65,7 +66,7 @@ impl World {
 
     /// Handles the next deadline if it comes before `end`.
     #[track_caller]
-    fn next_deadline(&mut self, end: Time) -> bool {
+    pub(crate) fn next_deadline(&mut self, end: Time) -> bool {
         let Some((at, _)) = self.pool.poll_deadline().filter(|(at, _)| *at <= end) else { return false };
         self.now = at.max(self.now);
         self.event(Event::DeadlineReached);
@@ -112,19 +113,23 @@ impl World {
     #[track_caller]
     pub(crate) fn play(&mut self, ms: u64) {
         let end = self.now.after(ms);
-        loop {
-            let next = self.pool.workers().find_map(|w| match w.state {
-                State::Starting { .. } => Some((w.id, true)),
-                State::Draining { .. } | State::Killing => Some((w.id, false)),
-                State::Running { .. } | State::Lost => None,
-            });
-            match next {
-                Some((id, true)) => self.listening(id),
-                Some((id, false)) => self.exit(id, 0),
-                None if self.next_deadline(end) => {}
-                None => return,
-            }
+        while self.play_on(end) {}
+    }
+
+    /// The next thing that happens among well-behaved workers, unless it is a deadline after `end`.
+    #[track_caller]
+    pub(crate) fn play_on(&mut self, end: Time) -> bool {
+        let next = self.pool.workers().find_map(|w| match w.state {
+            State::Starting { .. } => Some((w.id, true)),
+            State::Draining { .. } | State::Killing => Some((w.id, false)),
+            State::Running { .. } | State::Lost => None,
+        });
+        match next {
+            Some((id, true)) => self.listening(id),
+            Some((id, false)) => self.exit(id, 0),
+            None => return self.next_deadline(end),
         }
+        true
     }
 
     /// Ids in the order in which they were spawned, since the actions were last taken.
@@ -179,9 +184,9 @@ impl World {
 /// What must hold after every step, whatever happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Invariants {
-    last_spawned: WorkerId,
-    open_restarts: Vec<GenerationId>,
-    exited: bool,
+    pub(crate) last_spawned: WorkerId,
+    pub(crate) open_restarts: Vec<GenerationId>,
+    pub(crate) exited: bool,
 }
 
 impl Invariants {
