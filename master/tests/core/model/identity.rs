@@ -17,8 +17,15 @@ use serde::ser::{self, Error as _};
 const TOLD_TYPES: [&str; 2] = ["Failure", "WhyGo"];
 
 /// Fields that decide nothing.
-const TOLD_FIELDS: [(&str, &str); 6] =
-    [("Backoff", "unreported_ms"), ("Pool", "last_failure"), ("Pool", "last_worker"), ("Pool", "restarts_done"), ("Worker", "id"), ("Worker", "ordered_at")];
+const TOLD_FIELDS: [(&str, &str); 7] = [
+    ("Backoff", "unreported_ms"),
+    ("Pool", "last_failed"),
+    ("Pool", "last_failure"),
+    ("Pool", "last_worker"),
+    ("Pool", "restarts_done"),
+    ("Worker", "id"),
+    ("Worker", "ordered_at"),
+];
 
 /// What is the same in every state of a lab, or is written down apart.
 const APART: [(&str, &str); 3] = [("Pool", "actions"), ("Pool", "config"), ("Pool", "workers")];
