@@ -102,7 +102,7 @@ chaos: addon express ## three minutes of chaos (CHAOS="--seconds 600 --seed 7 --
 
 bench-node: addon $(PM2)/node_modules/.package-lock.json ## compare with Node's cluster and pm2: requests, memory, start, failures in restarts (half an hour; BENCH_QUICK=1: three minutes)
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
-	target/release/bench hosts-node
+	target/release/bench hosts-node hosts-node-start hosts-node-restarts
 
 model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (half an hour)
 	MODEL_EVENTS=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture --test-threads=1

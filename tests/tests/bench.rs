@@ -25,7 +25,10 @@ fn every_section_of_the_benchmark_prints_its_table() {
 
 #[test]
 fn the_comparison_of_what_node_teams_choose_between_prints_its_tables() {
-    assert_prints(&["hosts-node"], &["dutch-master in Node", "cluster, none", "listening workers", "a bare process", "rolling restarts of"]);
+    assert_prints(
+        &["hosts-node", "hosts-node-start", "hosts-node-restarts"],
+        &["dutch-master in Node", "cluster, none", "listening workers", "a bare process", "rolling restarts of"],
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::generator::{self, Mode, Plan};
 use super::pool::{App, Host, Pool};
 use super::{CONNECTIONS, Effort, print};
 
-/// Until what follows a start is over: the settle time of 2 s, and closing connections.
-const AT_REST: Duration = Duration::from_secs(4);
+/// Until what follows a start is over: the settle time of 2 s, and giving back what only a start needs, 1 s later.
+pub const AT_REST: Duration = Duration::from_secs(4);
 
 /// Watches a master of two workers.
 pub fn run(effort: Effort) {

@@ -1,9 +1,8 @@
 //! What Node teams choose between: dutch-master as a program and inside Node, Node's own cluster with both policies, and pm2 in its cluster mode. The same app under each, all in one run.
 
 use std::thread;
-use std::time::Duration;
 
-use super::footprint::pss_mib;
+use super::footprint::{AT_REST, pss_mib};
 use super::pool::{App, Host, Pool};
 use super::stats::{median, spread};
 use super::{Effort, milliseconds, throughput};
@@ -21,18 +20,17 @@ const THINK_MS: u64 = 50;
 /// Requests that succeed before each restart and after the last one.
 const OK_BETWEEN: u64 = 100;
 
-/// Until what follows a start is over.
-const AT_REST: Duration = Duration::from_secs(3);
+/// Requests per second under each.
+pub fn run_throughput(effort: Effort) {
+    throughput::run("Node's HTTP server under each host", effort, App::Node, &hosts());
+}
 
-/// Prints all of it.
-pub fn run(effort: Effort) {
+fn hosts() -> Vec<Host> {
     let hosts: Vec<Host> = HOSTS.into_iter().filter(|host| host.is_installed()).collect();
     if hosts.len() < HOSTS.len() {
         println!("\npm2 is not installed, and left out: run `npm ci` in tests/workers/pm2");
     }
-    throughput::run("Node's HTTP server under each host", effort, App::Node, &hosts);
-    start_and_memory(effort, &hosts);
-    restarts(effort, &hosts);
+    hosts
 }
 
 /// Runs something on each host in turn, so often; another host begins each round, so that none always comes after the same other.
@@ -48,7 +46,8 @@ fn interleaved<T>(rounds: usize, hosts: &[Host], mut measure: impl FnMut(Host) -
 }
 
 /// From the start of the first process to the last worker that listens, and what the host itself takes then.
-fn start_and_memory(effort: Effort, hosts: &[Host]) {
+pub fn run_start(effort: Effort) {
+    let hosts = &hosts();
     println!("\nFrom the start to {WORKERS} listening workers, and memory of the master at rest (PSS); medians of {}, interleaved\n", effort.pairs);
     let measured = interleaved(effort.pairs, hosts, |host| {
         let pool = Pool::start(host, App::Node, WORKERS);
@@ -76,7 +75,8 @@ fn bare(effort: Effort) {
 }
 
 /// Clients that never retry, through rolling restarts.
-fn restarts(effort: Effort, hosts: &[Host]) {
+pub fn run_restarts(effort: Effort) {
+    let hosts = &hosts();
     println!("\n{} rolling restarts of {WORKERS} workers under {CLIENTS} clients that never retry; {} runs each\n", effort.restarts, effort.pairs);
     println!("{:<22} {:<14} {:>10} {:>10} {:>8}   failed in each run", "", "connections", "requests", "failed", "by 1,000");
     for (mode, connections) in [(Mode::KeepAlive, "keep-alive"), (Mode::PerRequest, "one by request")] {
