@@ -225,11 +225,11 @@ impl EventLoop {
     /// The pool has stopped.
     pub(super) fn stopped(&mut self, how: HowStopped) {
         let message = match how {
-            HowStopped::Cleanly => self.counts.unfinished().told().unwrap_or("every worker ended by itself".into()),
-            HowStopped::AtOnce => "at once, as asked; workers that had not ended were killed".into(),
-            HowStopped::Overdue => "some workers had to be killed".into(),
+            HowStopped::Cleanly => self.counts.unfinished().told(),
+            HowStopped::AtOnce => Some("at once, as asked; workers that had not ended were killed".into()),
+            HowStopped::Overdue => Some("some workers had to be killed".into()),
         };
-        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message)));
+        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, message));
     }
 
     /// Subscribers hear everything that happens, and of those who wait `audience`.
