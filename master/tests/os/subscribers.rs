@@ -75,7 +75,7 @@ fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
     let mut master = Master::start(&folder, &["-n", "1"]);
     let _worker = Peer::of_next_serving_worker(&mut master);
     master.next("Cluster ready");
-    let _mute = subscriber(&master);
+    let mut mute = subscriber(&master);
     let mut prompt = subscriber(&master);
     // Each changes the size to what it is: three lines of the log, and no more.
     let asking = |master: &Master| {
@@ -95,6 +95,15 @@ fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
     assert!(master.next("Connection refused")["reason"].as_str().unwrap().contains("this subscriber does not read"));
     asking(&master);
     hear_until(&mut prompt, "Pool scaled");
+    // Should it read after all, it learns that there was more.
+    let error = loop {
+        match mute.hear() {
+            Some(ToControl::Progress(_)) => {}
+            Some(ToControl::Error(error)) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.code == codes::LIMIT && error.message.contains("does not read"), "{error:?}");
 }
 
 #[test]
