@@ -350,7 +350,7 @@ fn the_units_that_are_delivered_break_no_promise() {
 fn check_warns_of_a_unit_that_breaks_a_promise_and_of_one_that_is_not_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let unit = folder.path().join("pool.service");
-    fs::write(&unit, "[Service]\nType=notify\nKillMode=process\nRestart=always\nFileDescriptorStoreMax=8\nTimeoutStartSec=1h\nOOMPolicy=continue\n")
+    fs::write(&unit, "[Service]\nType=notify-reload\nKillMode=process\nRestart=always\nFileDescriptorStoreMax=8\nTimeoutStartSec=1h\nOOMPolicy=continue\n")
         .expect("a file");
     let check = |unit: &Path| {
         let output = Command::new(binary("dutch-master")).args(["check", "--kill-timeout", "2m", "--unit"]).arg(unit).arg("/bin/true").output();

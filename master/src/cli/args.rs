@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// Print the master's numbers in Prometheus' text format.
     Metrics(Metrics),
     /// Watch workers, listeners and events live, in a terminal.
-    Top(Subscribe),
+    Top(Top),
     /// Print everything that happens as JSON, one object a line, until the master ends.
     Subscribe(Subscribe),
     /// Be the worker for a program that knows only systemd's conventions.
@@ -78,7 +78,7 @@ pub(super) struct Waiting {
     /// Wait at most so long (30s, 5m); what was asked for goes on.
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, conflicts_with = "no_wait")]
     pub(super) timeout: Option<Duration>,
-    /// Say nothing but what is wrong: no progress, and no word when it is done.
+    /// Say nothing but what is wrong: no progress, and no word when all went well.
     #[arg(short, long)]
     pub(super) quiet: bool,
 }
@@ -131,6 +131,13 @@ pub(super) struct Man {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Top {
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::SUBSCRIBE)]
 pub(super) struct Subscribe {
     #[command(flatten)]
     pub(super) which: Which,

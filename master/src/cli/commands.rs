@@ -156,16 +156,27 @@ fn at_its_limit(change: SizeChange, size: Option<u32>) -> &'static str {
 pub(super) async fn stop(command: &args::Stop) -> Result<u8, Failure> {
     let patience = Patience::from(&command.waiting);
     let mut pending = pending(&command.which, patience, command.waiting.quiet).await?;
-    let (why, message) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), patience).await? {
+    let (why, told) = match pending.outcome(&FromControl::Stop(Stop { now: command.now }), patience).await? {
         End::Unknown(why) => (why, None),
-        End::Told(_, done) => (pending.gone(patience).await?, done.message),
+        End::Told(_, done) => (pending.gone(patience).await?, Some(done)),
         End::TakenUp(_) => return tell_of(&command.waiting, exit::DONE, "The stop is under way."),
     };
     let (code, text) = match why {
-        Why::Gone => (exit::DONE, because("The master has stopped", message)),
+        Why::Gone => (exit::DONE, stopped(told.as_ref())),
         Why::TimedOut | Why::Interrupted => no_outcome(why, "the stop"),
     };
+    let is_cut_short = told.is_some_and(|done| done.message.is_some()) && !command.now;
+    if command.waiting.quiet && code == exit::DONE && is_cut_short {
+        note(&text);
+        return Ok(code);
+    }
     tell_of(&command.waiting, code, &text)
+}
+
+/// What is told of a stop, if the master could say how it went: it gives a reason only where not everything ended by itself.
+fn stopped(told: Option<&Done>) -> String {
+    let how = told.map(|done| done.message.clone().unwrap_or("every worker ended by itself".into()));
+    because("The master has stopped", how)
 }
 
 pub(super) async fn pending(which: &args::Which, patience: Patience, quiet: bool) -> Result<Pending, Failure> {

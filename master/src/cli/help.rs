@@ -89,6 +89,14 @@ Examples:
 pub(super) const METRICS: &str = "\
 `dutch-master start --metrics 127.0.0.1:9100` serves them over HTTP, `--metrics file:PATH` keeps them in a file; docs/metrics.md lists them all.";
 
+pub(super) const SUBSCRIBE: &str = "\
+The first line is `Subscribed`: from then on nothing is missed. docs/events.md lists every message.
+
+Examples:
+  dutch-master subscribe | jq -r 'select(.message == \"Worker exited\") | .detail'
+
+Exit status: 0 the master has ended; 1 it does not wait for one that does not read; 2 wrong usage; 3 no such master; 5 the master does not answer.";
+
 pub(super) const UPGRADE: &str = "\
 The program is first run beside the master, and says whether it can go on with what there is; one that cannot, or is none, changes nothing.
 Options and configuration stay as they are; `dutch-master reload` is for those.
@@ -110,7 +118,7 @@ Exit status: 0 shown, also when --all finds no master; 1 failed; 2 wrong usage; 
 pub(super) const STOP: &str = "\
 Ctrl-C ends the waiting; the stop goes on.
 
-Exit status: 0 stopped, also when workers had to be killed; 1 refused or not done in time; 2 wrong usage; 3 no such master; 5 the master does not answer; 130 Ctrl-C.";
+Exit status: 0 stopped, also when workers had to be killed or connections were cut, which is said; 1 refused or not done in time; 2 wrong usage; 3 no such master; 5 the master does not answer; 130 Ctrl-C.";
 
 pub(super) const SCALE: &str = "\
 Ctrl-C ends the waiting; the change goes on.
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_command_that_can_end_in_more_ways_than_all_do_lists_its_exit_codes() {
-        for name in ["start", "status", "restart", "reload", "scale", "stop", "check", "upgrade", "conformance", "adapt"] {
+        for name in ["start", "status", "restart", "reload", "scale", "stop", "check", "upgrade", "subscribe", "conformance", "adapt"] {
             let mut program = CommandLine::command();
             let help = program.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             assert!(help.contains("\nExit status: "), "{name}: {help}");

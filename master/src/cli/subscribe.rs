@@ -11,6 +11,9 @@ use super::exit::{self, Failure};
 use super::find;
 use super::print::try_say;
 
+/// The first line, which no log has: what happens from now on is told, so a script that has read it misses nothing of what it then asks for.
+const FIRST: &str = "Subscribed";
+
 /// One line. Its keys stay.
 #[derive(Debug, Serialize)]
 struct Event {
@@ -24,11 +27,13 @@ struct Event {
 pub(super) async fn run(which: &Which) -> Result<u8, Failure> {
     let mut client = Client::connect(&find::socket(which)?).await?;
     let ToControl::Accepted(_) = client.ask(&FromControl::Subscribe(Subscribe {})).await? else { return Err(ClientError::Unexpected.into()) };
-    while let Some(answer) = client.next().await? {
-        let ToControl::Progress(progress) = answer else { return Err(ClientError::Unexpected.into()) };
-        if !print(&Event { time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(), progress })? {
-            break;
-        }
+    let mut progress = Progress { message: FIRST.into(), ..Progress::default() };
+    while print(&Event { time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(), progress })? {
+        progress = match client.next().await? {
+            Some(ToControl::Progress(progress)) => progress,
+            Some(_) => return Err(ClientError::Unexpected.into()),
+            None => break,
+        };
     }
     Ok(exit::DONE)
 }

@@ -260,6 +260,12 @@ impl Connection {
         self.outbox.bytes()
     }
 
+    /// Queues a message in place of all that waits.
+    pub(super) fn send_instead(&mut self, message: &impl Serialize) -> Result<(), End> {
+        self.outbox.forget_the_rest();
+        self.send(message)
+    }
+
     /// Queues a message; it is sent when the socket takes it.
     pub(super) fn send(&mut self, message: &impl Serialize) -> Result<(), End> {
         Ok(self.outbox.push(message)?)

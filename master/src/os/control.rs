@@ -7,6 +7,7 @@ use dutch_master_protocol::control::{Accepted, Done, FromControl, MetricsText, O
 use dutch_master_protocol::limits::FRAME_MAX;
 use dutch_master_protocol::message::{ErrorMessage, codes};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::connection::{ConnectionId, End};
 use super::event_loop::EventLoop;
@@ -14,8 +15,10 @@ use super::hearing::refused;
 use super::reload::Refused;
 use crate::core::{self, EndOfRestart, GenerationId, HowStopped, SizeChange};
 
-/// Most bytes that wait for a subscriber, about a thousand events. One that does not read is cut: what it misses it would never know.
+/// Most bytes that wait for a subscriber, about a thousand events, and a few more for each worker: what happens to all of them at once is no sign of one that does not read. Such a one is cut: what it
+/// misses it would never know.
 const SUBSCRIBER_BYTES_MAX: usize = 64 * 1024;
+const SUBSCRIBER_BYTES_PER_WORKER: usize = 512;
 
 /// Most bytes of one part of the metrics: half a frame leaves room for the longest line.
 const METRICS_BYTES_MAX: usize = FRAME_MAX / 2;
@@ -225,25 +228,38 @@ impl EventLoop {
     /// The pool has stopped.
     pub(super) fn stopped(&mut self, how: HowStopped) {
         let message = match how {
-            HowStopped::Cleanly => self.counts.unfinished().told().unwrap_or("every worker ended by itself".into()),
-            HowStopped::AtOnce => "at once, as asked; workers that had not ended were killed".into(),
-            HowStopped::Overdue => "some workers had to be killed".into(),
+            HowStopped::Cleanly => self.counts.unfinished().told(),
+            HowStopped::AtOnce => Some("at once, as asked; workers that had not ended were killed".into()),
+            HowStopped::Overdue => Some("some workers had to be killed".into()),
         };
-        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, Some(message)));
+        self.tell_and_forget(|wait| wait == Wait::Stop, &done(Outcome::Done, message));
     }
 
     /// Subscribers hear everything that happens, and of those who wait `audience`.
     pub(super) fn progress(&mut self, progress: Progress, audience: impl Fn(Wait) -> bool) {
         let message = ToControl::Progress(progress);
         let mut hearers = self.clients.who(audience);
-        let is_slow = |id: &ConnectionId| self.connections.get(id).is_some_and(|connection| connection.unsent() > SUBSCRIBER_BYTES_MAX);
+        let limit = SUBSCRIBER_BYTES_MAX + self.pool.workers().count() * SUBSCRIBER_BYTES_PER_WORKER;
+        let is_slow = |id: &ConnectionId| self.connections.get(id).is_some_and(|connection| connection.unsent() > limit);
         let (slow, prompt): (Vec<_>, Vec<_>) = self.clients.subscribers.iter().partition(|id| is_slow(id));
         for id in slow {
-            self.end(id, &refused(codes::LIMIT, format!("this subscriber does not read: more than {SUBSCRIBER_BYTES_MAX} bytes wait")));
+            self.cut(id, &format!("this subscriber does not read: more than {limit} bytes wait"));
         }
         hearers.extend(prompt.into_iter().filter(|id| !self.clients.waiting.contains_key(id)));
         for id in hearers {
             self.tell(id, &message);
+        }
+    }
+
+    /// It hears nothing more, and why: that takes the place of what waits, and the connection stays for it, for behind all that it would never be read.
+    fn cut(&mut self, id: ConnectionId, why: &str) {
+        self.clients.gone(id);
+        self.counts.connection_refused();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let told = connection.send_instead(&error(codes::LIMIT, why));
+        warn!(uid = connection.peer.uid().as_raw(), reason = why, "Connection refused");
+        if let Err(end) = told {
+            self.end(id, &end);
         }
     }
 

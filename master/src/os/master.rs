@@ -257,7 +257,7 @@ impl Master {
         let code = event_loop.run().await;
         event_loop.end_preflight();
         event_loop.state.remove();
-        event_loop.connections.values_mut().for_each(|connection| connection.flush_at_once());
+        event_loop.send_last_words().await;
         // The name, and the address for metrics, are given up before the connections end: whoever waits for their end finds them free. So the loop has its acceptor before them.
         event_loop.metrics_copy = None;
         metrics_out.shutdown().await;

@@ -22,6 +22,7 @@ mod handover;
 mod hearing;
 mod hook;
 mod in_json;
+mod last_words;
 mod launch;
 mod line;
 mod listeners;

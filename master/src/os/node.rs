@@ -43,7 +43,7 @@ pub enum NodeError {
         app: PathBuf,
     },
     /// No SDK where it should be.
-    #[error("--node-sdk: there is no {PRELOAD} in {}", path.display())]
+    #[error("--node-sdk: there is no {PRELOAD} in {}; name the folder of the package dutch-master-worker", path.display())]
     NoSdkThere {
         /// The folder that was named.
         path: PathBuf,

@@ -114,6 +114,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Forgets what waits, but for a frame that the peer has a part of. Not for one that is handed descriptors.
+    pub(super) fn forget_the_rest(&mut self) {
+        self.items.truncate(usize::from(self.written > 0));
+        let left = |item: &Item| if let Item::Frame(frame) = item { frame.len() } else { 0 };
+        (self.bytes, self.descriptors) = (self.items.iter().map(left).sum(), 0);
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -170,6 +170,23 @@ fn a_quiet_command_says_nothing_but_what_is_wrong() {
     }
 }
 
+/// Catches: a stop that cut requests and is as silent as one that did not; one that is loud about what `--now` asked for.
+#[test]
+fn a_quiet_stop_says_what_was_cut_off() {
+    let (clean, cut) = (Done { outcome: Outcome::Done, by: None, message: None }, done(Outcome::Done));
+    for (name, now, end, told) in [
+        ("quiet-clean", false, ToControl::Done(clean.clone()), ""),
+        ("quiet-cut", false, cut.clone(), "The master has stopped: because\n"),
+        ("quiet-now", true, cut, ""),
+    ] {
+        let args = [["stop", "--quiet"].as_slice(), if now { &["--now"] } else { &[] }].concat();
+        let said = answered(name, &args, FromControl::Stop(Stop { now }), vec![accepted(), progress("Worker exited"), end]);
+        assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", told), "{name}");
+    }
+    let said = answered("stop-clean", &["stop"], FromControl::Stop(Stop { now: false }), vec![accepted(), ToControl::Done(clean)]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "The master has stopped: every worker ended by itself\n"));
+}
+
 #[test]
 fn a_reason_that_a_worker_gave_cannot_move_the_cursor() {
     let dying = ToControl::Progress(Progress { message: "Worker dying".into(), worker: Some(5), detail: Some("leaks\u{1b}[2J".into()), ..Progress::default() });
@@ -271,8 +288,8 @@ fn a_subscription_is_printed_as_json_line_by_line_until_the_master_ends() {
         answered("subscribe", &["subscribe"], FromControl::Subscribe(Subscribe {}), vec![accepted(), progress("Worker listening"), progress("Worker exited")]);
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
     let lines: Vec<serde_json::Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.iter().map(|line| line["message"].as_str().unwrap()).collect::<Vec<_>>(), ["Worker listening", "Worker exited"]);
-    assert!(lines[0]["time"].is_string() && lines[0]["worker"] == 5 && lines[0]["detail"] == "why", "{lines:?}");
+    assert_eq!(lines.iter().map(|line| line["message"].as_str().unwrap()).collect::<Vec<_>>(), ["Subscribed", "Worker listening", "Worker exited"]);
+    assert!(lines[1]["time"].is_string() && lines[1]["worker"] == 5 && lines[1]["detail"] == "why", "{lines:?}");
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::fs;
 use crate::process::{Folder, Said, program, run};
 
 /// A template that breaks no promise, as long as no service has other time limits.
-const TEMPLATE: &str =
-    "[Service]\nType=notify\nKillMode=process\nRestart=on-failure\nFileDescriptorStoreMax=64\nTimeoutStartSec=5min\nTimeoutStopSec=45s\nOOMPolicy=continue\n";
+const TEMPLATE: &str = "[Service]\nType=notify-reload\nKillMode=process\nRestart=on-failure\nFileDescriptorStoreMax=64\nTimeoutStartSec=5min\nTimeoutStopSec=45s\nOOMPolicy=continue\n";
 
 fn check(folder: &Folder, args: &[&str]) -> Said {
     run(program(folder, &[&["check"], args].concat()))
@@ -68,4 +67,25 @@ fn a_start_that_would_be_refused_is_a_fault_of_the_unit() {
     assert!(said.code == Some(1) && said.stderr.contains("other.toml: No such file"), "{said:?}");
     let said = check(&folder, &["--unit", "none.service"]);
     assert!(said.code == Some(1) && said.stderr.contains("cannot read none.service: No such file"), "{said:?}");
+}
+
+/// Catches: a unit that starts something else told as a command line without a WORKER, which nobody wrote.
+#[test]
+fn a_unit_that_does_not_start_a_master_is_told_as_that() {
+    let folder = Folder::new("unit-other");
+    for (file, text, told) in [
+        (
+            "a.service",
+            "[Service]\nExecStart=/usr/bin/dutch-master strt -c a.toml\n",
+            "a.service: ExecStart= does not run `dutch-master start` itself: name the configuration by -c",
+        ),
+        ("b.service", "[Service]\nExecStart=dutch-master start -c ${FILE}\n", "b.service: ExecStart= has variables: name the configuration by -c"),
+        ("c.socket", "[Socket]\nListenStream=8000\n", "c.socket has no ExecStart=: name the configuration by -c"),
+    ] {
+        fs::write(folder.path().join(file), text).unwrap();
+        let said = check(&folder, &["--unit", file]);
+        assert_eq!((said.code, said.stderr), (Some(1), format!("dutch-master: {told}\n")), "{file}");
+        let said = check(&folder, &["--unit", file, "/bin/sleep", "9"]);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(0), "The configuration is right.\n"), "{file}: what is given is enough");
+    }
 }

@@ -1,10 +1,10 @@
 //! Clients that want to hear everything.
 
-use dutch_master_protocol::control::{FromControl, Status, Subscribe, ToControl};
-use dutch_master_protocol::message::codes;
+use dutch_master_protocol::control::{FromControl, Scale, Status, Subscribe, ToControl};
+use dutch_master_protocol::message::{Drained, FromWorker, codes};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Folder, Master, eventually};
+use crate::harness::{Folder, Master, eventually, signal_to};
 use crate::peer::Peer;
 
 fn subscriber(master: &Master) -> Peer {
@@ -75,12 +75,12 @@ fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
     let mut master = Master::start(&folder, &["-n", "1"]);
     let _worker = Peer::of_next_serving_worker(&mut master);
     master.next("Cluster ready");
-    let _mute = subscriber(&master);
+    let mut mute = subscriber(&master);
     let mut prompt = subscriber(&master);
     // Each changes the size to what it is: three lines of the log, and no more.
     let asking = |master: &Master| {
         let mut client = Peer::client(master);
-        client.say(&FromControl::Scale(dutch_master_protocol::control::Scale { to: Some(1), by: None }));
+        client.say(&FromControl::Scale(Scale { to: Some(1), by: None }));
         while !matches!(client.hear(), Some(ToControl::Done(_))) {}
     };
     let is_cut = |master: &Master| master.count("Connection refused") > 0;
@@ -95,4 +95,37 @@ fn a_subscriber_that_does_not_read_is_cut_and_harms_nobody() {
     assert!(master.next("Connection refused")["reason"].as_str().unwrap().contains("this subscriber does not read"));
     asking(&master);
     hear_until(&mut prompt, "Pool scaled");
+    // Should it read after all, it learns that there was more.
+    let error = loop {
+        match mute.hear() {
+            Some(ToControl::Progress(_)) => {}
+            Some(ToControl::Error(error)) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.code == codes::LIMIT && error.message.contains("does not read"), "{error:?}");
+}
+
+#[test]
+fn a_subscriber_that_is_behind_when_the_master_ends_hears_everything() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &["-n", "1"]);
+    let pid = master.next_worker();
+    let mut worker = Peer::of_serving_worker(&master, pid);
+    master.next("Cluster ready");
+    let mut late = subscriber(&master);
+    let mut client = Peer::client(&master);
+    // More than a socket takes, and less than the 64 KiB for which a subscriber is cut.
+    for _ in 0..800 {
+        client.say(&FromControl::Scale(Scale { to: Some(1), by: None }));
+        while !matches!(client.hear(), Some(ToControl::Done(_))) {}
+    }
+    master.signal(Signal::SIGTERM);
+    worker.say(&FromWorker::Disconnect(Drained::default()));
+    master.next("Worker disconnected");
+    signal_to(pid, Signal::SIGTERM);
+    master.next("Cluster shutdown cleanly");
+    let heard = hear_until(&mut late, "Cluster shutdown cleanly");
+    assert_eq!(heard.iter().filter(|message| *message == "Pool scaled").count(), 800);
+    assert!(late.hear::<ToControl>().is_none(), "the master has ended");
 }

@@ -31,6 +31,8 @@ impl Unit {
     pub(in crate::cli) fn complete(&self, given: Service) -> Result<Service, String> {
         let file = self.file().display();
         match self.exec_start() {
+            ExecStart::Unseen(why) if says_nothing(&given) => Err(format!("{file}: ExecStart= {why}: name the configuration by -c")),
+            ExecStart::None if says_nothing(&given) => Err(format!("{file} has no ExecStart=: name the configuration by -c")),
             ExecStart::None | ExecStart::Unseen(_) => Ok(given),
             ExecStart::Refused(why) => Err(format!("{file}: ExecStart= is refused: {why}")),
             ExecStart::Says { service, lacks_instance } => match given.over(*service) {
@@ -80,6 +82,11 @@ impl Unit {
         settings.name = settings.name.filter(|name| !name.contains(NO_INSTANCE));
         ExecStart::Says { service: Box::new(Service { config: config.filter(is_named), settings }), lacks_instance }
     }
+}
+
+/// Nor does a file in the current directory, which would be taken then.
+fn says_nothing(service: &Service) -> bool {
+    service.config.is_none() && service.settings.worker.is_none() && !Path::new(USUAL_FILE).exists()
 }
 
 /// What clap says, without the usage.

@@ -47,6 +47,8 @@ impl Unit {
         }
         let notifies = self.service("Type").is_some_and(|kind| kind.starts_with("notify"));
         warn(!notifies, "without Type=notify-reload (before systemd 253: Type=notify) the service counts as started before a worker listens".into());
+        let waits = self.service("Type") != Some("notify") || self.service("ExecReload").is_some_and(|command| command.contains("dutch-master reload"));
+        warn(!waits, "Type=notify alone cannot wait for a reload: Type=notify-reload, or before systemd 253 ExecReload= with `dutch-master reload`".into());
         warn(notifies && self.service("NotifyAccess") == Some("none"), "NotifyAccess=none keeps the master's READY=1 from systemd: leave it out".into());
         let kill_mode = self.service("KillMode").unwrap_or("control-group");
         warn(
@@ -148,6 +150,8 @@ mod tests {
         assert_warns(GOOD, &[]);
         for (setting, word) in [
             ("Type=simple", "Type=notify"),
+            ("Type=notify", "wait for a reload"),
+            ("Type=notify\nExecReload=/bin/kill -HUP $MAINPID", "wait for a reload"),
             ("NotifyAccess=none", "NotifyAccess"),
             ("KillMode=", "KillMode=process"),
             ("KillMode=control-group", "cuts requests"),
@@ -168,6 +172,7 @@ mod tests {
             assert_warns(&format!("{GOOD}{setting}\n"), &[word]);
         }
         for harmless in [
+            "Type=notify\nExecReload=/usr/local/bin/dutch-master reload --name shop",
             "ProcSubset=all",
             "MemoryDenyWriteExecute=no",
             "User=dutch-master",
