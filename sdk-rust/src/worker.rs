@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dutch_master_protocol::limits::JSON_MAX;
@@ -30,7 +30,7 @@ pub struct Worker {
     /// Servers that are not done: only after the last one is the worker drained.
     #[cfg_attr(not(feature = "http"), expect(dead_code))]
     pub(crate) servers: Arc<AtomicUsize>,
-    answered: Arc<AtomicU64>,
+    answered: Arc<Answered>,
     cut: Arc<AtomicU32>,
 }
 
@@ -207,7 +207,7 @@ impl Worker {
     /// Counts a request that was answered. When there have been [`max_requests`](Self::max_requests), it asks to be recycled. [`http::serve`](crate::http::serve) counts by itself.
     pub fn answered(&self) {
         // Without a limit nothing is counted: every response comes this way.
-        if self.max_requests().is_some_and(|limit| self.answered.fetch_add(1, Ordering::Relaxed) + 1 == limit) {
+        if self.max_requests().is_some_and(|limit| self.answered.reach(limit)) {
             self.request_restart(Some(MAX_REQUESTS_REASON));
         }
     }
@@ -296,6 +296,20 @@ impl Worker {
         if let Some(link) = &self.link {
             link.say(message());
         }
+    }
+}
+
+/// How many requests were answered.
+#[derive(Debug, Default)]
+struct Answered {
+    count: AtomicU64,
+    enough: AtomicBool,
+}
+
+impl Answered {
+    /// Counts one more. True once: with the first one that is not below the limit, which another master may have set lower than the count was by then.
+    fn reach(&self, limit: u64) -> bool {
+        self.count.fetch_add(1, Ordering::Relaxed) + 1 >= limit && !self.enough.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -8,7 +8,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dutch_master_protocol::message::{AppMessage, DisconnectReason, Drained, FromMaster, FromWorker, Listening, ResumeState, ReturnListener, Welcome};
+use dutch_master_protocol::message::{
+    AppMessage, DisconnectReason, Drained, FromMaster, FromWorker, Listening, RequestRestart, ResumeState, ReturnListener, Welcome,
+};
 use dutch_master_worker::{Event, Reason, Worker};
 use fake_master::{FakeMaster, PATIENCE, tcp, welcome};
 use rig::Rig;
@@ -43,6 +45,23 @@ fn an_idle_worker_comes_back_to_the_next_master() {
     assert_eq!(peer.expect(), FromWorker::Message(AppMessage { json: "1".into() }));
     peer.disconnect(DisconnectReason::Restart, LONG);
     assert_eq!(worker.wait_for_order().reason, Reason::Restart);
+}
+
+#[test]
+fn a_worker_that_has_answered_more_than_the_next_master_allows_asks_once_to_be_recycled() {
+    let mut master = FakeMaster::new();
+    let allows = |limit| Welcome { max_requests: Some(limit), ..welcome() };
+    let (worker, peer) = master.connect(allows(9));
+    worker.listening(None);
+    (0..5).for_each(|_| worker.answered());
+    master.die(peer);
+    master.succeed();
+    // Each slot has a share of the limit, which depends on the size of the pool, and that may have changed.
+    let (mut peer, _) = master.take_back(allows(3));
+    (0..2).for_each(|_| worker.answered());
+    worker.message("1").unwrap();
+    assert!(matches!(peer.expect(), FromWorker::RequestRestart(RequestRestart { reason: Some(_) })));
+    assert_eq!(peer.expect(), FromWorker::Message(AppMessage { json: "1".into() }));
 }
 
 #[test]

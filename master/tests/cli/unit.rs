@@ -89,3 +89,30 @@ fn a_unit_that_does_not_start_a_master_is_told_as_that() {
         assert_eq!((said.code, said.stdout.as_str()), (Some(0), "The configuration is right.\n"), "{file}: what is given is enough");
     }
 }
+
+#[test]
+fn a_second_exec_start_is_refused_as_systemd_refuses_it() {
+    let folder = service("unit-second", "");
+    let drop_in = folder.path().join("app@.service.d");
+    fs::create_dir_all(&drop_in).unwrap();
+    let with = |text: &str| {
+        fs::write(drop_in.join("a.conf"), format!("[Service]\n{text}")).unwrap();
+        check(&folder, &["--unit", "app@shop.service"])
+    };
+    let said = with("ExecStart=/usr/local/bin/dutch-master start --name %i /bin/sleep 9\n");
+    assert_eq!((said.code, said.stderr.lines().count()), (Some(1), 1), "{said:?}");
+    assert!(said.stderr.contains("systemd takes one, and there are 2"), "{said:?}");
+    let said = with("ExecStart=\nExecStart=/usr/local/bin/dutch-master start --name %i /bin/sleep 9\n");
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn what_only_systemd_knows_is_asked_for_or_warned_of() {
+    let folder = service("unit-home", "");
+    fs::write(folder.path().join("home.service"), format!("{TEMPLATE}WorkingDirectory=~\nExecStart=/usr/local/bin/dutch-master start ./app\n")).unwrap();
+    let said = check(&folder, &["--unit", "home.service"]);
+    assert_eq!((said.code, said.stderr.lines().count()), (Some(1), 1), "{said:?}");
+    assert!(said.stderr.contains("home.service: ExecStart= is run in a home directory") && said.stderr.contains("by -c"), "{said:?}");
+    let said = check(&folder, &["--unit", "home.service", "-c", "shop.toml"]);
+    assert!(said.code == Some(0) && said.stderr.starts_with("warning: home.service: ExecStart= is run in a home directory"), "{said:?}");
+}

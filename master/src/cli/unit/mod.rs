@@ -21,7 +21,7 @@ const NODE: [&str; 4] = ["node", "nodejs", "npm", "npx"];
 
 impl Unit {
     fn is_on(&self, name: &str) -> bool {
-        self.service(name).is_some_and(|value| ["1", "yes", "true", "on", "y", "t"].contains(&value))
+        self.service(name).is_some_and(is_true)
     }
 
     /// The first of these settings that is a time. `None`: without limit.
@@ -41,7 +41,7 @@ impl Unit {
             }
         };
         if self.is_socket() {
-            let accepts = self.get("Socket", "Accept").is_some_and(|value| ["1", "yes", "true", "on"].contains(&value));
+            let accepts = self.get("Socket", "Accept").is_some_and(is_true);
             warn(accepts, "Accept=yes hands over connections; workers accept for themselves: Accept=no".into());
             return all;
         }
@@ -67,7 +67,7 @@ impl Unit {
             );
             warn(restarts && pause.is_none_or(|pause| pause >= orphan_timeout), sentence);
         }
-        let preserves = ["yes", "true", "1", "on", "restart"].contains(&self.service("RuntimeDirectoryPreserve").unwrap_or("no"));
+        let preserves = self.service("RuntimeDirectoryPreserve").is_some_and(|value| is_true(value) || value == "restart");
         let has_runtime_directory = self.service("RuntimeDirectory").is_some();
         warn(
             has_runtime_directory && !preserves,
@@ -113,6 +113,11 @@ impl Unit {
         warn(!["SIGTERM", "TERM", "15", "SIGINT", "INT", "2"].contains(&signal), format!("KillSignal={signal} is not a signal to stop: SIGTERM is"));
         all
     }
+}
+
+/// As systemd reads it.
+fn is_true(value: &str) -> bool {
+    ["1", "yes", "true", "on", "y", "t"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 /// Whether workers need memory that is both written and run, as far as that can be seen.
@@ -162,6 +167,8 @@ mod tests {
             ("RuntimeDirectoryPreserve=no", "RuntimeDirectoryPreserve=restart"),
             ("FileDescriptorStoreMax=0", "FileDescriptorStoreMax=64"),
             ("PrivateTmp=yes", "PrivateTmp"),
+            ("PrivateTmp=Yes", "PrivateTmp"),
+            ("# of no line \\\nKillMode=mixed", "when the master dies"),
             ("ProcSubset=pid", "boot id"),
             ("MemoryDenyWriteExecute=yes", "Node"),
             ("TimeoutStopSec=30", "TimeoutStopSec=35s"),
@@ -182,6 +189,7 @@ mod tests {
             "# KillMode=none",
             "[Install]\nKillMode=none",
             "ExecStartPre=a \\\nKillMode=none",
+            "ExecStartPre=a \\\n# of no line\nKillMode=none",
         ] {
             assert_warns(&format!("{GOOD}{harmless}\n"), &[]);
         }
