@@ -104,7 +104,7 @@ bench-node: addon $(PM2)/node_modules/.package-lock.json ## compare with Node's 
 	$(CARGO) build --release --locked -p dutch-master -p dutch-master-tests
 	target/release/bench hosts-node hosts-node-start hosts-node-restarts
 
-model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (half an hour)
+model: ## let the model checker visit every state of pools up to 2, and the first millions of a pool of 3 (a quarter of an hour)
 	MODEL_EVENTS=0 $(CARGO) test --release -p dutch-master --test core model -- --nocapture --test-threads=1
 
 audit: ## licences, sources and known faults of dependencies, as far as they can be looked at here
