@@ -18,6 +18,8 @@ pub struct Received {
     pub fds: Vec<OwnedFd>,
     /// One message carried more than the one descriptor that it may have, or than there was room for, and the kernel closed those: fatal for the connection, and none of `fds` may be used (SPEC 4.4).
     pub excess: bool,
+    /// A descriptor came and is gone, because this process may open no more files: not the peer's fault.
+    pub lost: bool,
 }
 
 /// Reads once into `buffer`, with room for descriptors, so that none can be lost or leak.
@@ -48,7 +50,9 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
         // nix does not walk a truncated buffer, but what is in it is installed and would leak.
         Err(_) => fds.extend(first_rights(&control).map(own)),
     }
-    Ok(Received { bytes, fds, excess })
+    // With room for sixteen, the kernel can have lacked only numbers to install them by.
+    let lost = excess && fds.is_empty();
+    Ok(Received { bytes, fds, excess: excess && !lost, lost })
 }
 
 /// How the kernel writes the length of a control message, its header included.

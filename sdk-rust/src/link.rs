@@ -173,7 +173,8 @@ impl Link {
     fn read(&self, wire: &Wire, buffer: &mut [u8]) {
         let cause = match receive(wire.socket(), buffer) {
             Ok(received) if received.bytes > 0 => {
-                let outcome = lock(&self.connection).session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.excess);
+                let outcome =
+                    lock(&self.connection).session.received(Instant::now(), &buffer[..received.bytes], received.fds, received.excess || received.lost);
                 let Err(violation) = outcome else { return };
                 refuse(wire, &violation);
                 violation.into()

@@ -132,6 +132,11 @@ impl EventLoop {
 
     /// A worker gave a listener back.
     pub(super) fn returned(&mut self, worker: WorkerId, Returned { key, fd }: Returned) {
+        let Some(fd) = fd else {
+            warn!(workerId = worker, listener = key, "Listener could not be taken back: this process may open no more files; asking again");
+            self.adoption.try_at = Some(clock::now().after(RETRY_MS));
+            return;
+        };
         match self.listeners.take_back(&key, fd) {
             Ok(()) => {
                 failpoint::reached(Place::ListenerBack);

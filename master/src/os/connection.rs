@@ -214,7 +214,7 @@ impl Connection {
         let mut buffer = [0; TURN_MAX];
         let mut received = socket::receive(self.socket.as_fd(), &mut buffer);
         clear_if_empty(&self.socket, &received);
-        let is_unasked = |received: &mut Received| received.excess || !self.returns.take_in(std::mem::take(&mut received.fds));
+        let is_unasked = |received: &mut Received| received.excess || !self.returns.take_in(std::mem::take(&mut received.fds), received.lost);
         let is_unasked = received.as_mut().is_ok_and(is_unasked);
         match received {
             Ok(_) if is_unasked => Err(End::Descriptors),

@@ -19,14 +19,16 @@ pub(super) struct Returns {
     asked: BTreeMap<u64, Key>,
     /// The answer whose descriptor comes next.
     begun: Option<Key>,
-    descriptors: VecDeque<OwnedFd>,
+    /// `None`: one that came while this process could open no more files.
+    descriptors: VecDeque<Option<OwnedFd>>,
 }
 
 /// A listener that came back.
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) key: Key,
-    pub(super) fd: OwnedFd,
+    /// `None`: this process could open no more files, and has to ask again.
+    pub(super) fd: Option<OwnedFd>,
 }
 
 /// The same as it is handed over.
@@ -36,18 +38,18 @@ pub(super) struct Handed {
     last_seq: u64,
     asked: BTreeMap<u64, Key>,
     begun: Option<Key>,
-    descriptors: Vec<RawFd>,
+    descriptors: Vec<Option<RawFd>>,
 }
 
 impl Returns {
     pub(super) fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> Handed {
-        let descriptors = self.descriptors.iter().map(|fd| kept.keep(fd.as_fd())).collect();
+        let descriptors = self.descriptors.iter().map(|fd| fd.as_ref().map(|fd| kept.keep(fd.as_fd()))).collect();
         Handed { is_offered: self.is_offered, last_seq: self.last_seq, asked: self.asked.clone(), begun: self.begun.clone(), descriptors }
     }
 
     pub(super) fn handed(handed: Handed, inherited: &mut Inherited) -> io::Result<Returns> {
         let Handed { is_offered, last_seq, asked, begun, descriptors } = handed;
-        let descriptors = descriptors.into_iter().map(|number| inherited.take(number)).collect::<io::Result<_>>()?;
+        let descriptors = descriptors.into_iter().map(|number| number.map(|number| inherited.take(number)).transpose()).collect::<io::Result<_>>()?;
         Ok(Returns { is_offered, last_seq, asked, begun, descriptors })
     }
 
@@ -63,9 +65,9 @@ impl Returns {
         self.asked.values().chain(&self.begun).any(|asked| asked == key)
     }
 
-    /// Takes descriptors in, as many as were asked for. `false`: more came.
-    pub(super) fn take_in(&mut self, fds: Vec<OwnedFd>) -> bool {
-        self.descriptors.extend(fds);
+    /// Takes descriptors in, and one that was `lost` on its way, as many as were asked for. `false`: more came.
+    pub(super) fn take_in(&mut self, fds: Vec<OwnedFd>, lost: bool) -> bool {
+        self.descriptors.extend(fds.into_iter().map(Some).chain(lost.then_some(None)));
         self.descriptors.len() <= self.asked.len() + usize::from(self.begun.is_some())
     }
 
@@ -113,8 +115,8 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_is_taken_and_once() {
         let mut returns = Returns::default();
-        assert!(returns.take_in(vec![]));
-        assert!(!returns.take_in(vec![fd()]), "nobody asked");
+        assert!(returns.take_in(vec![], false));
+        assert!(!returns.take_in(vec![fd()], false), "nobody asked");
         let mut returns = Returns::default();
         let seq = returns.ask("web".into());
         assert!(!returns.begin(&answer(seq, "other")));
@@ -122,11 +124,11 @@ mod tests {
         assert!(returns.begin(&answer(seq, "web")));
         assert!(returns.is_asked_for("web"));
         assert!(returns.next(|| None).unwrap().is_none(), "the byte has not come");
-        assert!(returns.take_in(vec![fd()]));
+        assert!(returns.take_in(vec![fd()], false));
         assert_eq!(returns.next(|| Some(0)).unwrap().unwrap().key, "web");
         assert!(!returns.is_asked_for("web"));
         assert!(!returns.begin(&answer(seq, "web")), "it was answered");
-        assert!(!returns.take_in(vec![fd()]));
+        assert!(!returns.take_in(vec![fd()], false));
     }
 
     #[test]
@@ -134,9 +136,20 @@ mod tests {
         for (byte, fds) in [(0, vec![]), (1, vec![fd()])] {
             let mut returns = Returns::default();
             let seq = returns.ask("web".into());
-            assert!(returns.begin(&answer(seq, "web")) && returns.take_in(fds));
+            assert!(returns.begin(&answer(seq, "web")) && returns.take_in(fds, false));
             assert!(returns.next(|| Some(byte)).is_err());
         }
+    }
+
+    #[test]
+    fn one_that_was_lost_on_its_way_is_told_and_may_be_asked_for_again() {
+        let mut returns = Returns::default();
+        assert!(!returns.take_in(vec![], true), "nobody asked");
+        let mut returns = Returns::default();
+        let seq = returns.ask("web".into());
+        assert!(returns.begin(&answer(seq, "web")) && returns.take_in(vec![], true));
+        let returned = returns.next(|| Some(0)).unwrap().unwrap();
+        assert!(returned.key == "web" && returned.fd.is_none() && !returns.is_asked_for("web"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use dutch_master_protocol::message::{
 };
 use dutch_master_protocol::socket::send_fd;
 use nix::sys::signal::Signal;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{Folder, Master, eventually, is_alive, signal_to, variable};
 use crate::peer::Peer;
@@ -85,6 +86,36 @@ fn a_worker_that_comes_back_is_asked_once_for_the_listener_that_the_master_lacks
     let mut peer = resume(&master, pid, ResumeState::Running);
     signal_to(master.pid(), Signal::SIGTERM);
     assert!(matches!(peer.hear(), Some(FromMaster::Disconnect(order)) if order.reason == DisconnectReason::Stop));
+}
+
+/// Catches: a worker that is cut, and what it serves with it, because the master may open no more files.
+#[test]
+fn a_listener_that_there_is_no_descriptor_for_is_asked_for_again() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &WEB);
+    let pid = master.next_worker();
+    let (peer, listener) = holder(&master, pid);
+    master.next("Cluster ready");
+    master.die_and_start_again(&folder, &WEB);
+    drop(peer);
+    let mut peer = resume(&master, pid, ResumeState::Running);
+    let seq = is_asked(&mut peer);
+    let before = limit_files(&master, Some(3));
+    give_back(&mut peer, seq, &listener);
+    master.next("Listener could not be taken back: this process may open no more files; asking again");
+    limit_files(&master, before);
+    let seq = is_asked(&mut peer);
+    give_back(&mut peer, seq, &listener);
+    master.next("Listener came back");
+    assert_eq!(master.count("Creating new worker"), 0);
+}
+
+/// How many files the master may open. Returns the limit that was.
+fn limit_files(master: &Master, current: Option<u64>) -> Option<u64> {
+    let pid = Pid::from_raw(master.pid().cast_signed());
+    // It has the hard limit that we have.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).unwrap().current
 }
 
 #[test]

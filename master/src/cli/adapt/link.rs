@@ -98,7 +98,7 @@ impl Link {
             self.decoder.push(&buffer[..received.bytes]);
             match received.bytes {
                 0 => return Err(LinkError::Ended),
-                _ if received.excess => return Err(LinkError::Descriptors("more descriptors at once than are allowed")),
+                _ if received.excess || received.lost => return Err(LinkError::Descriptors("more descriptors at once than are allowed")),
                 _ => {}
             }
         }
