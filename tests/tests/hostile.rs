@@ -215,7 +215,7 @@ fn a_worker_that_stops_within_a_message_disturbs_nobody() {
     bad.master.restart();
     loads.await_ok(100);
     loads.assert_none_failed(&bad.master);
-    bad.master.stop();
+    bad.master.stop_past_its_time();
 }
 
 #[test]
@@ -261,5 +261,5 @@ fn a_worker_that_makes_the_listener_blocking_fails_no_request() {
     loads.await_ok(200);
     loads.assert_none_failed(&bad.master);
     assert_as_before("blocking", bad.before, &bad.master);
-    bad.master.stop();
+    bad.master.stop_past_its_time();
 }

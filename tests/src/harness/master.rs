@@ -159,9 +159,23 @@ impl Master {
     /// When it does not.
     #[track_caller]
     pub fn stop(self) {
+        self.stop_saying("Cluster shutdown cleanly");
+    }
+
+    /// The same with a worker that does not drain in time, which the master has to say.
+    ///
+    /// # Panics
+    /// When it does not end so.
+    #[track_caller]
+    pub fn stop_past_its_time(self) {
+        self.stop_saying("Cluster shutdown, not everything finished in time");
+    }
+
+    #[track_caller]
+    fn stop_saying(self, message: &str) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.exit_code(), Some(0), "no clean stop:\n{}", self.log);
-        assert_eq!(self.log.count("Cluster shutdown cleanly"), 1, "{}", self.log);
+        assert_eq!(self.log.count(message), 1, "{}", self.log);
         assert_eq!(self.processes(), [0; 0], "processes are left:\n{}", self.log);
     }
 
