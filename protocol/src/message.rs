@@ -153,7 +153,7 @@ pub struct Address {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Do not accept IPv4 on an IPv6 address.
-    #[serde(default, deserialize_with = "nil_is_default", skip_serializing_if = "is_false")]
+    #[serde(default, deserialize_with = "nil_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub ipv6_only: bool,
 }
 
@@ -167,10 +167,6 @@ impl Address {
     pub fn unix(path: impl Into<String>) -> Address {
         Address { kind: Kind::Unix, host: None, port: None, path: Some(path.into()), ipv6_only: false }
     }
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// Nil in an optional key is the same as no key (SPEC 3.5); serde by itself says so for `Option` only.

@@ -333,7 +333,7 @@ fn a_unix_listener_has_the_mode_and_the_owner_that_were_configured_also_when_it_
     fs::remove_file(&path).expect("the folder is the user's");
     let _anew = master.await_log("Socket file of a listener was removed, bound anew");
     is_right(&path);
-    master.stop();
+    master.stop_past_its_time();
 }
 
 #[test]
