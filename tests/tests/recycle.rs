@@ -48,6 +48,8 @@ fn a_worker_that_takes_too_much_memory_is_recycled_and_the_others_stay() {
     assert_eq!(get(master.address(), "/leak?mib=100"), "Gone\n");
     let due = master.await_log("Worker due to be recycled");
     assert_eq!(due.text("reason"), Some("memory"));
+    assert_eq!(due.number("maxMemory"), 64 << 20);
+    assert!(due.number("memory") > 100 << 20, "{}", due.number("memory"));
     while master.await_log("Worker exited").worker_pid() != due.worker_pid() {}
     assert_eq!(reasons(&master), ["memory"], "{}", master.log());
     assert_eq!(master.log().count("Worker listening"), 3, "{}", master.log());

@@ -123,6 +123,10 @@ pub(super) struct Line {
     pub(super) reason: Option<String>,
     pub(super) attempts: Option<u32>,
     pub(super) delay_ms: Option<u64>,
+    /// What a worker takes in bytes.
+    pub(super) memory: Option<u64>,
+    /// What it may take.
+    pub(super) max_memory: Option<u64>,
 }
 
 /// Logs one line; tracing wants the level to be known when it compiles.
@@ -142,6 +146,8 @@ macro_rules! log {
             reason = line.reason,
             attempts = line.attempts,
             delayMs = line.delay_ms,
+            memory = line.memory,
+            maxMemory = line.max_memory,
             "{}",
             line.message.text()
         )
@@ -162,6 +168,8 @@ impl Line {
             reason: None,
             attempts: None,
             delay_ms: None,
+            memory: None,
+            max_memory: None,
         }
     }
 

@@ -30,8 +30,12 @@ impl EventLoop {
         };
         let watched: HashMap<_, _> = self.pool.workers().filter(|worker| worker.is_running() && worker.due.is_none()).filter_map(of_worker).collect();
         let limits = watched.iter().map(|(pid, (_, limit))| (*pid, *limit)).collect();
-        for (worker, _) in memory::above(&limits).iter().filter_map(|pid| watched.get(pid)) {
-            self.note(Event::RecycleDue { worker: *worker, why: Recycle::Memory });
+        for (pid, memory) in memory::above(&limits) {
+            let Some((worker, _)) = watched.get(&pid).copied() else { continue };
+            if let Some(process) = self.workers.get_mut(worker) {
+                process.memory_above_limit = Some(memory);
+            }
+            self.note(Event::RecycleDue { worker, why: Recycle::Memory });
         }
         self.look_at_memory_at = (!watched.is_empty()).then(|| clock::now().after(INTERVAL_MS));
     }

@@ -121,6 +121,7 @@ impl EventLoop {
             is_cut: false,
             is_unfit: false,
             asked_because: None,
+            memory_above_limit: None,
             cut: 0,
         };
         self.workers.insert(id, worker);

@@ -53,7 +53,9 @@ impl EventLoop {
                     Recycle::Memory => "memory",
                     Recycle::Requests => "requests",
                 };
-                self.say(&Line { reason: Some(reason.into()), ..Line::of(Message::WorkerDue, *worker) });
+                let memory = self.workers.get_mut(*worker).and_then(|process| process.memory_above_limit.take());
+                let max_memory = memory.and_then(|_| self.options_of(self.workers.get(*worker)?.generation).max_memory);
+                self.say(&Line { reason: Some(reason.into()), memory, max_memory, ..Line::of(Message::WorkerDue, *worker) });
             }
             Report::WorkerBlocked { worker, silent_ms } => {
                 let reason = format!("no heartbeat for {:.1} s", *silent_ms as f64 / 1000.0);

@@ -241,7 +241,7 @@ fn a_configuration_file_that_is_wrong_says_where_and_what_is_wanted() {
         fs::write(folder.path().join("a.toml"), text).unwrap();
         assert_refused(start(&folder, &["-c", "a.toml"]), &[told]);
     }
-    assert_refused(start(&folder, &["-c", "b.toml"]), &["cannot read the configuration file /", "b.toml: No such file"]);
+    assert_refused(start(&folder, &["-c", "b.toml"]), &["cannot read the configuration file /", "b.toml: No such file", "--config names another one"]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Host {
     Master,
     /// Ten lines that let the workers inherit the listener: the limit.
     Launcher,
+    /// The same with what each worker of a master has besides: a session of its own, and a thread that sleeps. Only Rust workers do that.
+    LauncherOfSessions,
     /// Node's own cluster, whose master accepts and hands connections out.
     ClusterRoundRobin,
     /// Node's own cluster with one shared listener.
@@ -45,6 +47,7 @@ impl Host {
         match self {
             Host::Master => "dutch-master",
             Host::Launcher => "inherited listener",
+            Host::LauncherOfSessions => "so, but sessions",
             Host::ClusterRoundRobin => "cluster, rr",
             Host::ClusterShared => "cluster, none",
             Host::Embedded => "dutch-master in Node",
@@ -186,7 +189,7 @@ impl Pool {
                 let output = pm2().args(["reload", "all"]).env("PM2_HOME", self.folder.path()).output().expect("pm2 can be run");
                 assert!(output.status.success(), "pm2 reload: {}", String::from_utf8_lossy(&output.stderr));
             }
-            Host::Launcher => panic!("a launcher replaces nothing"),
+            Host::Launcher | Host::LauncherOfSessions => panic!("a launcher replaces nothing"),
         }
         self.ready = self.reports.wait(Stage::Ready, self.ready.len());
     }
@@ -244,7 +247,7 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
             command.arg(program).args(mode).stdin(Stdio::null());
             command
         }
-        Host::Launcher => {
+        Host::Launcher | Host::LauncherOfSessions => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
             listener.set_nonblocking(true).expect("a listener can be non-blocking");
             let mut command = Command::new(binary("bench-launcher"));
@@ -252,7 +255,7 @@ fn command(host: Host, app: App, workers: usize, options: &[&str]) -> Command {
             if app.is_node() {
                 command.arg("node");
             }
-            command.arg(program).args(mode).stdin(OwnedFd::from(listener));
+            command.arg(program).args(mode).args((host == Host::LauncherOfSessions).then_some("session")).stdin(OwnedFd::from(listener));
             command
         }
         Host::ClusterRoundRobin | Host::ClusterShared => {

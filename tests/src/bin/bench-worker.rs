@@ -1,4 +1,6 @@
 //! An axum service for benchmarks, on a runtime of one thread (`single`) or two (`multi`): over the Rust SDK where there is a master, else by `axum::serve` on the listener that it inherited as standard input.
+//!
+//! With `session` after that, what it inherited comes to a session and a second thread, as each worker of a master has them.
 
 use std::error::Error;
 use std::future::Future;
@@ -16,6 +18,14 @@ use dutch_master_worker::Worker;
 fn main() -> Result<(), Box<dyn Error>> {
     report(Stage::First, now(), 0);
     let worker = Worker::from_env()?;
+    if std::env::args().nth(2).is_some_and(|mode| mode == "session") {
+        nix::unistd::setsid()?;
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
     let single = std::env::args().nth(1).is_none_or(|mode| mode == "single");
     let runtime = if single { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
     let mut runtime = { runtime };

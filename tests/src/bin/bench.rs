@@ -16,8 +16,9 @@ const SECTIONS: [Section; 8] = [
         throughput::run("Node's HTTP server", effort, App::Node, &hosts);
     }),
     ("throughput-rust", |effort| {
-        throughput::run("axum on one thread for each worker", effort, App::RustSingle, &[Host::Launcher, Host::Master]);
-        throughput::run("axum on two threads for each worker", effort, App::RustMulti, &[Host::Launcher, Host::Master]);
+        let hosts = [Host::Launcher, Host::LauncherOfSessions, Host::Master];
+        throughput::run("axum on one thread for each worker", effort, App::RustSingle, &hosts);
+        throughput::run("axum on two threads for each worker", effort, App::RustMulti, &hosts);
     }),
     ("footprint", footprint::run),
     ("start", start::run),

@@ -9,8 +9,16 @@ use dutch_master_tests::load::Mode;
 use dutch_master_tests::rolling::{Outcome, Rolling, Workers};
 
 fn main() -> ExitCode {
-    let numbers: Vec<usize> = std::env::args().skip(1).map_while(|arg| arg.parse().ok()).collect();
-    let (restarts, clients) = (numbers.first().copied().unwrap_or(20), numbers.get(1).copied().unwrap_or(50));
+    let numbers: Result<Vec<usize>, _> = std::env::args().skip(1).map(|arg| arg.parse()).collect();
+    let (restarts, clients) = match numbers.as_deref() {
+        Ok([]) => (20, 50),
+        Ok([restarts]) => (*restarts, 50),
+        Ok([restarts, clients]) => (*restarts, *clients),
+        _ => {
+            eprintln!("usage: load [RESTARTS [CLIENTS]]");
+            return ExitCode::from(2);
+        }
+    };
     println!("{restarts} rolling restarts of 2 workers under load of {clients} clients that never retry\n");
     println!(
         "{:14} {:12} {:>8} {:>9} {:>11} {:>7} {:>7} {:>7} {:>7} {:>7}   open at each order (least, mean, most)",

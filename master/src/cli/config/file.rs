@@ -27,7 +27,7 @@ const FILE_MAX: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// It cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}: {source}; {}", path.display(), remedy(source))]
     Unreadable {
         path: PathBuf,
         #[source]
@@ -51,6 +51,14 @@ impl FileError {
             FileError::Faults(faults) => faults.iter().map(Fault::to_string).collect(),
             FileError::Unreadable { .. } | FileError::NotRegular { .. } | FileError::TooLong { .. } => vec![self.to_string()],
         }
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "is the path right, seen from this directory? --config names another one",
+        io::ErrorKind::PermissionDenied => "the user who runs this must be allowed to read it",
+        _ => "--config names another one",
     }
 }
 
