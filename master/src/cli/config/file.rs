@@ -55,10 +55,10 @@ impl FileError {
 }
 
 fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "is the path right, seen from this directory? --config names another one",
-        io::ErrorKind::PermissionDenied => "the user who runs this must be allowed to read it",
-        _ => "--config names another one",
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "the user who runs this must be allowed to read it"
+    } else {
+        "--config names another one"
     }
 }
 
