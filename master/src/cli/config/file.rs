@@ -55,11 +55,7 @@ impl FileError {
 }
 
 fn remedy(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "the user who runs this must be allowed to read it"
-    } else {
-        "--config names another one"
-    }
+    if error.kind() == io::ErrorKind::PermissionDenied { "the user who runs this must be allowed to read it" } else { "--config names another one" }
 }
 
 fn lines(faults: &[Fault]) -> String {
