@@ -35,7 +35,8 @@ pub(super) struct Worker {
     /// Why it asked to be replaced, until that was told.
     #[serde(default)]
     pub(super) asked_because: Option<String>,
-    /// How many bytes it took when that was found to be too much; for the log.
+    /// How many bytes it took when that was found to be too much; told in the same turn of the loop, so no state needs it.
+    #[serde(skip)]
     pub(super) memory_above_limit: Option<u64>,
     /// How many connections it cut, as it says.
     #[serde(default)]
