@@ -104,6 +104,22 @@ fn a_worker_that_goes_is_not_due() {
     assert!(world.actions.is_empty());
 }
 
+/// Catches: a smaller pool that keeps workers which it has to replace at once.
+#[test]
+fn when_a_pool_shrinks_those_go_first_that_are_due() {
+    let mut world = World::running(Config::default(), 4);
+    world.master_dies();
+    world.event(due(1, Recycle::Memory));
+    world.event(due(2, Recycle::Memory));
+    world.scale(2);
+    assert!(world.told_to_go().is_empty(), "nobody goes before all are back");
+    for id in 1..=4 {
+        world.event(Event::WorkerConnected { worker: id });
+    }
+    assert_eq!(world.told_to_go(), [(1, WhyGo::Recycle), (2, WhyGo::Recycle)]);
+    assert!(world.spawned().is_empty());
+}
+
 /// Catches: an old worker that goes although its successors fail.
 #[test]
 fn a_worker_whose_replacements_fail_serves_on() {

@@ -253,8 +253,8 @@ impl Invariants {
         // Lost ones serve, too.
         let lost = after.workers().filter(|w| w.state == State::Lost).count() as u32;
         let serving = after.running() + if dismissed.iter().all(|(_, why)| *why == WhyGo::Lost) { lost } else { 0 };
-        let recycled = actions.iter().filter(|a| matches!(a, Action::Report(Report::WorkerToldToGo { why: WhyGo::Recycle, .. }))).count();
-        ensure(recycled <= 1 || scaled, "those that are due are recycled one at a time")?;
+        let asked = after.workers().filter(|w| w.is_live() && w.asked).count() as u32;
+        ensure(!spawned || after.phase() != Phase::Serving || live <= size + asked + 1, "those that are due are replaced one at a time")?;
         ensure(
             dismissed.is_empty() || after.phase() == Phase::Stopping || serving >= size,
             "nobody running is told to go while fewer than size would be left",
