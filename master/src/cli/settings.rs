@@ -59,7 +59,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) start_timeout: Option<Duration>,
     /// From the order to go to SIGKILL [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, value_hint = ValueHint::Other, help_heading = "Restarting")]
     pub(super) kill_timeout: Option<Duration>,
     /// How long the first new worker must last before old ones are told to go [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = values::duration, value_hint = ValueHint::Other, help_heading = "Restarting")]

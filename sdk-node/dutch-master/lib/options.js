@@ -30,7 +30,7 @@ const READ = {
   limit: texts,
   noNewPrivs: flag,
   startTimeout: values.positiveTime,
-  killTimeout: values.time,
+  killTimeout: values.positiveTime,
   settleTime: values.time,
   orphanTimeout: values.limit,
   surge: values.surge,

@@ -55,6 +55,7 @@ test('a wrong value is refused, and the refusal names the option and what is wan
     ['numWorkers', '2x', /whole number/],
     ['startTimeout', '30', /milliseconds/],
     ['startTimeout', 0, /more than nothing/],
+    ['killTimeout', 0, /more than nothing/],
     ['killTimeout', -1, /milliseconds/],
     ['killTimeout', NaN, /milliseconds/],
     ['maxLifetime', 0, /more than nothing/],

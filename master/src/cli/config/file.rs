@@ -180,7 +180,7 @@ impl Reader<'_> {
             "limit" => settings.limit = Some(list(key, value, rights::limit)?),
             "no_new_privs" => settings.no_new_privs = Some(switch(key, value)?),
             "start_timeout" => settings.start_timeout = Some(one(key, value, values::positive_duration)?),
-            "kill_timeout" => settings.kill_timeout = Some(one(key, value, values::duration)?),
+            "kill_timeout" => settings.kill_timeout = Some(one(key, value, values::positive_duration)?),
             "settle_time" => settings.settle_time = Some(one(key, value, values::duration)?),
             "orphan_timeout" => settings.orphan_timeout = Some(one(key, value, values::orphan_timeout)?),
             "surge" => settings.surge = Some(one(key, value, values::surge)?),

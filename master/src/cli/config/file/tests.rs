@@ -168,6 +168,7 @@ fn a_wrong_type_is_refused_with_the_right_one() {
 fn an_impossible_value_is_refused_as_on_the_command_line() {
     wrong_once("num_workers = 0", 1, 15, "`num_workers`: 0: a number from 1 to 4096 is wanted, or `auto` for one per processor");
     wrong_once("kill_timeout = 30", 1, 16, "`kill_timeout`: 30: a unit is missing: `30s` for seconds, `30ms` for milliseconds");
+    wrong_once("kill_timeout = \"0s\"", 1, 16, "`kill_timeout`: \"0s\": it must be longer than nothing");
     wrong_once("listen = [\"8000\", \"localhost:80\"]", 1, 19, "`listen`: \"localhost:80\": names are not looked up: write `127.0.0.1:80` or `[::1]:80`");
     wrong_once("listen = [\"a=1\", \"a=2\"]", 1, 10, "`listen`: two listeners have the name `a`");
     wrong_once("ready_on = \"never\"", 1, 12, "`ready_on`: \"never\": one of these is wanted: \"listening\", \"hello\"");
