@@ -30,6 +30,17 @@ fn holder(master: &Master, pid: u32) -> (Peer, TcpListener) {
     (peer, listener)
 }
 
+/// A master whose predecessor was killed while a worker held `web`: the worker's pid, and what it holds. It has not come back yet.
+fn successor(folder: &Folder) -> (Master, u32, TcpListener) {
+    let mut master = Master::start(folder, &WEB);
+    let pid = master.next_worker();
+    let (peer, listener) = holder(&master, pid);
+    master.next("Cluster ready");
+    master.die_and_start_again(folder, &WEB);
+    drop(peer);
+    (master, pid, listener)
+}
+
 /// Comes back for the worker with this pid.
 #[track_caller]
 fn resume(master: &Master, pid: u32, state: ResumeState) -> Peer {
@@ -65,13 +76,8 @@ fn is_held(master: &Master) {
 #[test]
 fn a_worker_that_comes_back_is_asked_once_for_the_listener_that_the_master_lacks() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &WEB);
-    let pid = master.next_worker();
-    let (peer, listener) = holder(&master, pid);
-    master.next("Cluster ready");
+    let (mut master, pid, listener) = successor(&folder);
     let _waiting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    master.die_and_start_again(&folder, &WEB);
-    drop(peer);
     let mut peer = resume(&master, pid, ResumeState::Running);
     let seq = is_asked(&mut peer);
     give_back(&mut peer, seq, &listener);
@@ -92,12 +98,7 @@ fn a_worker_that_comes_back_is_asked_once_for_the_listener_that_the_master_lacks
 #[test]
 fn a_listener_that_there_is_no_descriptor_for_is_asked_for_again() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &WEB);
-    let pid = master.next_worker();
-    let (peer, listener) = holder(&master, pid);
-    master.next("Cluster ready");
-    master.die_and_start_again(&folder, &WEB);
-    drop(peer);
+    let (mut master, pid, listener) = successor(&folder);
     let mut peer = resume(&master, pid, ResumeState::Running);
     let seq = is_asked(&mut peer);
     let before = limit_files(&master, Some(3));
@@ -121,12 +122,7 @@ fn limit_files(master: &Master, current: Option<u64>) -> Option<u64> {
 #[test]
 fn what_is_given_back_has_to_be_what_was_asked_for() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &WEB);
-    let pid = master.next_worker();
-    let (peer, listener) = holder(&master, pid);
-    master.next("Cluster ready");
-    master.die_and_start_again(&folder, &WEB);
-    drop(peer);
+    let (mut master, pid, listener) = successor(&folder);
     let mut peer = resume(&master, pid, ResumeState::Running);
     let seq = is_asked(&mut peer);
     // Another port, and what does not listen at all.
@@ -141,13 +137,9 @@ fn what_is_given_back_has_to_be_what_was_asked_for() {
 #[test]
 fn when_one_worker_has_lost_the_listener_it_is_had_from_another_or_bound_when_nobody_holds_it() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &WEB);
-    let pid = master.next_worker();
-    let (peer, listener) = holder(&master, pid);
-    master.next("Cluster ready");
+    let (mut master, pid, listener) = successor(&folder);
     let address = listener.local_addr().unwrap();
-    master.die_and_start_again(&folder, &WEB);
-    drop((peer, listener));
+    drop(listener);
     let mut peer = resume(&master, pid, ResumeState::Running);
     let seq = is_asked(&mut peer);
     peer.say(&FromWorker::Error(ErrorMessage { seq: Some(seq), code: "EBADF".into(), message: String::new() }));
@@ -196,12 +188,7 @@ fn requests_for_a_listener_that_has_not_come_back_have_a_limit() {
 #[test]
 fn a_worker_that_keeps_what_its_replacement_needs_is_told_to_go_first() {
     let folder = Folder::new();
-    let mut master = Master::start(&folder, &WEB);
-    let pid = master.next_worker();
-    let (peer, listener) = holder(&master, pid);
-    master.next("Cluster ready");
-    master.die_and_start_again(&folder, &WEB);
-    drop(peer);
+    let (mut master, pid, listener) = successor(&folder);
     let told = master.next("Listener of the dead master is not to be had yet");
     assert!(told["reason"].as_str().unwrap().contains(&format!("(pid {})", std::process::id())), "who has it is named: {told}");
     let (mut replacement, _) = Peer::of_next_worker(&mut master);
