@@ -199,6 +199,39 @@ fn the_accept_queue_is_the_first_askers_or_the_default() {
     }
 }
 
+/// Catches: a listener of a dead master that takes the place of one that there is, or that is closed although the configuration has it.
+#[test]
+fn a_dead_masters_listener_is_taken_over_once_and_is_what_the_configuration_says_now() {
+    let (mut dead, mut registry) = (Registry::default(), Registry::default());
+    let request = Listen { data: Some("first".into()), ..ask(tcp("127.0.0.1", 80)) };
+    let key = take(&mut dead, 1, &request);
+    assert!(!registry.inherit(&"tcp:*:1".to_owned(), &dead, true), "there was none");
+    assert!(registry.inherit(&key, &dead, true));
+    assert!(!registry.inherit(&key, &dead, false), "it is there already");
+    let entry = registry.get(&key).expect("it was taken over");
+    assert!(entry.configured);
+    assert_eq!(entry.data.as_deref(), Some("first"));
+    assert!(!dead.get(&key).expect("it stays there").configured);
+    registry.forget(&key);
+    assert_eq!(registry.get(&key), None);
+}
+
+/// Catches: a worker that is refused what it does not hold, or asked to give back what it has closed.
+#[test]
+fn what_a_worker_says_that_it_holds_is_what_it_holds() {
+    let mut registry = Registry::default();
+    let (first, second) = (ask(tcp("127.0.0.1", 80)), ask(tcp("127.0.0.1", 81)));
+    let keys = [&first, &second].map(|request| take(&mut registry, 1, request));
+    take(&mut registry, 2, &first);
+    let holders = |registry: &Registry| keys.clone().map(|key| registry.holders(&key).collect::<Vec<_>>());
+    assert_eq!(holders(&registry), [vec![1, 2], vec![1]]);
+    registry.holds(2, &keys[1..]);
+    assert_eq!(holders(&registry), [vec![1], vec![1, 2]]);
+    registry.holds(1, &[]);
+    assert_eq!(holders(&registry), [vec![], vec![2]]);
+    assert_eq!(registry.holders("tcp:*:1").count(), 0);
+}
+
 #[test]
 fn there_is_a_limit_to_the_number_of_listeners() {
     let mut registry = Registry::default();
