@@ -173,15 +173,16 @@ fn a_configured_listener_serves_no_other_kind_or_scope() {
 #[test]
 fn an_unknown_name_is_answered_with_the_names_there_are() {
     let mut registry = Registry::default();
-    let request = Listen { name: Some("api".into()), ..Listen::default() };
-    let message = |registry: &mut Registry| match registry.resolve(1, &request) {
+    let message = |registry: &mut Registry, name: &str| match registry.resolve(1, &Listen { name: Some(name.into()), ..Listen::default() }) {
         Resolution::Refused { message, .. } => message,
         other @ (Resolution::Held(_) | Resolution::Bind { .. }) => panic!("expected a refusal, got {other:?}"),
     };
-    assert!(message(&mut registry).ends_with("there are: none"));
+    assert_eq!(message(&mut registry, "api"), "no listener is configured by the name \"api\"; there are: none");
     registry.configured(Some("a".into()), &tcp("127.0.0.1", 1), tcp("127.0.0.1", 1));
     registry.configured(Some("b".into()), &tcp("127.0.0.1", 2), tcp("127.0.0.1", 2));
-    assert!(message(&mut registry).ends_with("there are: a, b"));
+    assert!(message(&mut registry, "api").ends_with("there are: a, b"));
+    let (long, shown) = ("n".repeat(10_000), "n".repeat(64));
+    assert!(message(&mut registry, &long).contains(&format!("{shown:?};")), "an answer is no longer than a line");
 }
 
 #[test]
