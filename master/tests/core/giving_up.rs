@@ -90,6 +90,19 @@ fn a_worker_that_lasts_begins_the_count_anew() {
     assert!(world.ends().is_empty());
 }
 
+/// Rule 9. Catches: a release given up because one of its workers died that had shown that it works.
+#[test]
+fn the_death_of_a_worker_that_has_lasted_is_no_failed_attempt() {
+    let mut world = World::running(Config { restart_attempts: 1, ..config() }, 2);
+    world.restart(1);
+    world.listening(3);
+    world.advance(2_000);
+    assert_eq!(world.told_to_go(), [(1, WhyGo::Restart)]);
+    world.exit(3, 1);
+    world.play(60_000);
+    assert_eq!(world.ends(), [(2, EndOfRestart::Done)]);
+}
+
 /// Rule 9. Catches: running newer workers being taken down, which may be the only ones that serve.
 #[test]
 fn after_giving_up_running_newer_workers_stay_and_the_pool_is_mixed() {
