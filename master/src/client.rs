@@ -105,7 +105,9 @@ impl Client {
         let mut client = Client { stream, decoder: FrameDecoder::default(), pid };
         let sdk = Some(concat!("dutch-master/", env!("CARGO_PKG_VERSION")).into());
         let hello = Hello { protocol: VERSION, role: Role::Control, sdk, pid: Some(std::process::id()), ..Hello::default() };
-        let welcome = timeout_at(until, client.ask(&FromControl::Hello(hello))).await.map_err(|_| silent(pid))??;
+        let welcome = timeout_at(until, client.ask(&FromControl::Hello(hello))).await.map_err(|_| silent(pid))?;
+        // One that ends before its first word is a master that has just died.
+        let welcome = welcome.map_err(|error| if matches!(error, ClientError::Ended) { ClientError::NobodyThere(path.into()) } else { error })?;
         if matches!(welcome, ToControl::Welcome(_)) { Ok(client) } else { Err(ClientError::Unexpected) }
     }
 

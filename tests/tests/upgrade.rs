@@ -35,7 +35,7 @@ fn sockets(master: &Master) -> Vec<BTreeSet<String>> {
 struct Programs(TempDir);
 
 /// What each of them is, and a part of the reason that is told. One that hangs has a test of its own.
-const UNFIT: [(&str, &str); 8] = [
+const UNFIT: [(&str, &str); 9] = [
     ("missing", "No such file or directory"),
     ("not-executable", "Permission denied"),
     ("a-folder", "Permission denied"),
@@ -43,6 +43,7 @@ const UNFIT: [(&str, &str); 8] = [
     ("ends", "and said: not today"),
     ("refuses", "refuses: the state is of another age"),
     ("another-program", "cannot take over"),
+    ("wraps", "a script has to run it by `exec`"),
     // It passes the preflight, and then it is the exec that fails.
     ("vanishes", "No such file or directory"),
 ];
@@ -60,6 +61,7 @@ impl Programs {
         programs.write("refuses", "#!/bin/sh\necho '{\"refuses\":\"the state is of another age\"}'\nexit 1\n");
         programs.write("hangs", "#!/bin/sh\nexec sleep 600\n");
         programs.write("vanishes", VANISHES);
+        programs.write("wraps", &format!("#!/bin/sh\n{} \"$@\"\n", binary("dutch-master").display()));
         symlink("/bin/true", programs.path("another-program")).expect("a link can be made");
         programs
     }

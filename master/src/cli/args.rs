@@ -165,7 +165,7 @@ pub(super) struct Stop {
 #[derive(Debug, Args)]
 #[command(after_help = help::UPGRADE)]
 pub(super) struct Upgrade {
-    /// The program [default: what is now at the path that the master was started by]
+    /// The program [default: what is now at the path that the master was started by, or upgraded to]
     #[arg(long, value_name = "PATH", value_parser = values::absolute, value_hint = ValueHint::FilePath)]
     pub(super) binary: Option<PathBuf>,
     #[command(flatten)]

@@ -16,6 +16,7 @@ use super::args::{self, Command, CommandLine};
 use super::client::ClientError;
 use super::commands::{because, no_outcome, pending, tell};
 use super::exit::{self, Failure};
+use super::log;
 use super::print::say;
 use super::settings::Log;
 use super::wait::{End, Patience, Why};
@@ -36,13 +37,21 @@ pub(super) async fn run(command: &args::Upgrade) -> Result<u8, Failure> {
 
 /// `dutch-master preflight`, which a master runs: what it would hand over is on standard input.
 pub(super) fn preflight(command: &args::Preflight) -> u8 {
-    let verdict = match is_understood(&command.args).and_then(|()| can_take_over(io::stdin()).map_err(|error| Chain(&error).to_string())) {
+    let verdict = match is_understood(&command.args).and_then(|()| would_go_on()) {
         Ok(()) => Verdict::TakesOver(env!("CARGO_PKG_VERSION").into()),
         Err(why) => Verdict::Refuses(why),
     };
     // Names and a text: it cannot fail.
     let told = say(&serde_json::to_string(&verdict).unwrap_or_default());
     if told.is_ok() && matches!(verdict, Verdict::TakesOver(_)) { exit::DONE } else { exit::FAILED }
+}
+
+/// What is handed over can be gone on with, the log file too.
+fn would_go_on() -> Result<(), String> {
+    let context = can_take_over(io::stdin()).map_err(|error| Chain(&error).to_string())?;
+    // Another version may have told it otherwise; then the arguments say what the log is.
+    let log_file = serde_json::from_str::<Log>(&context).ok().and_then(|log| log.file);
+    log_file.map_or(Ok(()), |file| log::check(&file).map_err(|error| error.to_string()))
 }
 
 /// The arguments that the master was started with are those that this program will be started with.

@@ -42,6 +42,9 @@ pub struct Entry {
     asked: bool,
     holders: BTreeSet<WorkerId>,
     unused_restarts: u32,
+    /// The configuration has it no more, and no worker has asked for it since.
+    #[serde(default)]
+    withdrawn: bool,
 }
 
 /// What a request gets.
@@ -71,7 +74,7 @@ impl Registry {
     /// Adds a configured listener that was bound at `address`. Returns its key.
     pub fn configured(&mut self, name: Option<String>, asked_for: &Address, address: Address) -> Key {
         let key = self.key_for_configured(name.as_deref(), asked_for);
-        let entry = Entry { name, address, configured: true, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0 };
+        let entry = Entry { name, address, configured: true, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0, withdrawn: false };
         self.entries.insert(key.clone(), entry);
         key
     }
@@ -91,7 +94,8 @@ impl Registry {
     /// Takes a listener over from the registry of a dead master, unless there is one of that key already.
     pub fn inherit(&mut self, key: &Key, dead: &Registry, configured: bool) -> bool {
         let Some(entry) = dead.entries.get(key).filter(|_| !self.entries.contains_key(key)) else { return false };
-        self.entries.insert(key.clone(), Entry { configured, ..entry.clone() });
+        let withdrawn = !configured && (entry.configured || entry.withdrawn);
+        self.entries.insert(key.clone(), Entry { configured, withdrawn, ..entry.clone() });
         true
     }
 
@@ -159,7 +163,8 @@ impl Registry {
 
     /// A listener that `worker` asked for was bound at `address` and is handed over.
     pub fn bound(&mut self, worker: WorkerId, key: Key, address: Address, data: Option<String>) {
-        let mut entry = Entry { name: None, address, configured: false, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0 };
+        let mut entry =
+            Entry { name: None, address, configured: false, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0, withdrawn: false };
         entry.hand_over(worker, data);
         self.entries.insert(key, entry);
     }
@@ -180,15 +185,22 @@ impl Registry {
 
     /// A restart was completed. Returns the listeners to close: asked for by workers only, held by none, and not asked for since two completed restarts.
     pub fn restart_completed(&mut self) -> Vec<Key> {
-        let mut unused = Vec::new();
-        for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.configured) {
+        for entry in self.entries.values_mut().filter(|entry| !entry.configured) {
             entry.unused_restarts += 1;
-            if entry.unused_restarts >= UNUSED_RESTARTS && entry.holders.is_empty() {
-                unused.push(key.clone());
-            }
         }
-        unused.iter().for_each(|key| drop(self.entries.remove(key)));
-        unused
+        self.remove_unheld(|entry| !entry.configured && entry.unused_restarts >= UNUSED_RESTARTS)
+    }
+
+    /// The listeners to close because the configuration has them no more and the last worker that held them is gone: who connected there would wait in vain.
+    pub fn take_withdrawn(&mut self) -> Vec<Key> {
+        self.remove_unheld(|entry| entry.withdrawn)
+    }
+
+    fn remove_unheld(&mut self, is_over: impl Fn(&Entry) -> bool) -> Vec<Key> {
+        let over = self.entries.iter().filter(|(_, entry)| is_over(entry) && entry.holders.is_empty());
+        let keys: Vec<_> = over.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| drop(self.entries.remove(key)));
+        keys
     }
 
     fn names(&self) -> String {
@@ -221,6 +233,7 @@ impl Entry {
         }
         self.holders.insert(worker);
         self.unused_restarts = 0;
+        self.withdrawn = false;
     }
 }
 

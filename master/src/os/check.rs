@@ -56,7 +56,7 @@ impl Master {
         let mut look = |outcome: Result<(), StartError>| faults.extend(outcome.err());
         look(check_system());
         look(check_worker(options, &place.directory, account, false));
-        look(place.check_name().and_then(|()| Ok(ControlSocket::check(&place.name, options.socket.as_deref(), account)?)));
+        look(place.check().and_then(|()| Ok(ControlSocket::check(&place.name, options.socket.as_deref(), account)?)));
         for outcome in foresee::all(&options.listen) {
             look(outcome.map_err(StartError::from));
         }

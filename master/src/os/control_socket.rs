@@ -156,11 +156,23 @@ fn lock_files(directory: &Path, name: &str, elsewhere: Option<&Path>) -> impl It
 }
 
 fn bind(path: &Path, access: FileAccess) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
-    let bound = SocketFile::bind(path, |socket, path| {
-        access.set(path)?;
-        Ok(listen(socket, Backlog::MAXCONN)?)
-    });
-    bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source })
+    let attempt = || {
+        SocketFile::bind(path, |socket, path| {
+            access.set(path)?;
+            Ok(listen(socket, Backlog::MAXCONN)?)
+        })
+    };
+    let mut tries = 0;
+    loop {
+        match attempt() {
+            // A master that was killed an instant ago may have let go of its lock and not yet of its socket.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < lock::TRIES => {
+                tries += 1;
+                std::thread::sleep(lock::PAUSE);
+            }
+            bound => return bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source }),
+        }
+    }
 }
 
 impl Drop for ControlSocket {

@@ -49,6 +49,12 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// What the next master needs to know could not be written down.
+    #[error("the directory {} has a name that is no UTF-8, which the master's state cannot hold; start it from another one, or name another by --dir", path.display())]
+    NoText {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The name cannot be that of files.
     #[error("the name {name:?} cannot be used; letters, digits, `.`, `_` and `-` make a name, and it does not begin with `.` or `-`")]
     Name {

@@ -63,6 +63,9 @@ struct Sealed<T> {
     dutch_master_handover: u32,
     /// Version of the master that wrote it.
     from: String,
+    /// Its process, which stays the same.
+    #[serde(default)]
+    pid: Option<u32>,
     descriptors: BTreeSet<RawFd>,
     handover: T,
 }
@@ -73,6 +76,8 @@ pub(super) struct Received<S> {
     pub(super) handover: Handover<S>,
     /// Version of the master that wrote it.
     pub(super) from: String,
+    /// Its process; `None`: it did not say.
+    pub(super) pid: Option<u32>,
     pub(super) descriptors: BTreeSet<RawFd>,
 }
 
@@ -90,6 +95,9 @@ pub enum HandoverError {
         /// The version of what it hands over.
         version: u32,
     },
+    /// It would not be this program that is in the master's place.
+    #[error("it is another program that runs this one, and that one would be in the master's place: a script has to run it by `exec`")]
+    Wrapped,
     /// It does not say what this program needs.
     #[error("what is handed over makes no sense: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -102,7 +110,7 @@ pub(super) fn memory() -> io::Result<OwnedFd> {
 
 /// Writes it.
 pub(super) fn write<S: Serialize>(memory: &OwnedFd, handover: &Handover<S>, descriptors: BTreeSet<RawFd>) -> io::Result<()> {
-    let sealed = Sealed { dutch_master_handover: VERSION, from: env!("CARGO_PKG_VERSION").into(), descriptors, handover };
+    let sealed = Sealed { dutch_master_handover: VERSION, from: env!("CARGO_PKG_VERSION").into(), pid: Some(std::process::id()), descriptors, handover };
     let mut file = File::from(memory.try_clone()?);
     file.write_all(&serde_json::to_vec(&sealed)?)?;
     file.rewind()
@@ -120,8 +128,8 @@ pub(super) fn read<S: DeserializeOwned>(from: impl Read) -> Result<Received<S>, 
     if version != VERSION {
         return Err(HandoverError::Version { from, version });
     }
-    let Sealed { handover, descriptors, from, .. } = serde_json::from_slice::<Sealed<Handover<S>>>(&bytes)?;
-    Ok(Received { handover, from, descriptors })
+    let Sealed { handover, descriptors, from, pid, .. } = serde_json::from_slice::<Sealed<Handover<S>>>(&bytes)?;
+    Ok(Received { handover, from, pid, descriptors })
 }
 
 #[cfg(test)]
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_fixture_of_version_1_is_read_whole() {
-        let Received { handover, from, descriptors } = super::read::<State>(FIXTURE.as_bytes()).unwrap();
+        let Received { handover, from, descriptors, .. } = super::read::<State>(FIXTURE.as_bytes()).unwrap();
         assert_eq!((from.as_str(), handover.name.as_str(), descriptors.len()), ("0.1.0", "shop", 12));
         assert_eq!(handover.state.pool.size(), 2);
         assert_eq!(handover.hooks.workers().collect::<Vec<_>>(), [3]);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dutch_master_protocol::control::ListenerStatus;
 use dutch_master_protocol::message::{Address, ErrorMessage, Kind, Listen, Listener, codes};
 use nix::errno::Errno;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::listening_socket::ListeningSocket;
 use super::missing::Missing;
@@ -190,11 +190,20 @@ impl Listeners {
     /// The worker closed its copy.
     pub(super) fn closed(&mut self, worker: WorkerId, key: &str) {
         self.registry.closed(worker, key);
+        self.close_withdrawn();
     }
 
     /// The worker is gone, and with it its copies.
     pub(super) fn worker_gone(&mut self, worker: WorkerId) {
         self.registry.worker_gone(worker);
+        self.close_withdrawn();
+    }
+
+    fn close_withdrawn(&mut self) {
+        for key in self.registry.take_withdrawn() {
+            self.close(&key);
+            info!(listener = key, "Listener closed: it is not configured any more, and no worker holds it");
+        }
     }
 
     /// A worker serves. It may have called `listen` again on its copies, which sets the queue length of everybody's: set it back.
@@ -210,13 +219,17 @@ impl Listeners {
     pub(super) fn restart_completed(&mut self) {
         self.give_up_unclaimed();
         for key in self.registry.restart_completed() {
-            self.missing.found(&key);
-            if let Some(held) = self.sockets.remove(&key) {
-                self.uphold_no_more(&key, &held.socket);
-                self.watch.iter().for_each(|watch| watch.remove(&held.socket));
-                held.socket.close();
-                debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
-            }
+            self.close(&key);
+            debug!(listener = key, "Listener closed: no worker has asked for it since two restarts");
+        }
+    }
+
+    fn close(&mut self, key: &str) {
+        self.missing.found(key);
+        if let Some(held) = self.sockets.remove(key) {
+            self.uphold_no_more(key, &held.socket);
+            self.watch.iter().for_each(|watch| watch.remove(&held.socket));
+            held.socket.close();
         }
     }
 

@@ -18,8 +18,8 @@ use super::regular_file;
 use super::remedy::remedy;
 
 /// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
-const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const TRIES: u32 = 10;
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Longest content of a lock file that is read: a pid and a path.
 const CONTENT_MAX: u64 = 4_200;

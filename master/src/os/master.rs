@@ -22,7 +22,7 @@ use super::control_socket::ControlSocket;
 use super::error::StartError;
 use super::event_loop::EventLoop;
 use super::hook::{Hooks, with_room_for_a_queue};
-use super::listeners::{ListenError, Listeners};
+use super::listeners::Listeners;
 use super::metrics::{self, Counts, Outlet};
 use super::node;
 use super::orders::{evaluate, in_full};
@@ -88,7 +88,7 @@ impl Master {
         let account = Account::of(&options)?;
         check_system()?;
         let place = Place::of(&options);
-        place.check_name()?;
+        place.check()?;
         check_worker(&options, &place.directory, account.as_ref(), callbacks.before_fork.is_some())?;
         let Place { here, name, .. } = place;
         spawn::raise_descriptor_limit();
@@ -102,11 +102,7 @@ impl Master {
         let ServiceManager { telling, sockets, is_to_keep } = manager;
         listeners.under_manager(sockets, is_to_keep && telling.is_wanted());
         options.listen.iter().try_for_each(|spec| {
-            let refused = |error: ListenError| match &unread {
-                Some(unread) => error.with_those_left_behind(&spec.address, control_socket.path(), unread),
-                None => error,
-            };
-            listeners.configure(spec).map_err(refused)
+            listeners.configure(spec).map_err(|error| error.with_those_left_behind(&spec.address, control_socket.path(), unread.as_ref()))
         })?;
         if let Some(unread) = unread {
             warn!(reason = in_full(unread), "What a dead master left cannot be used");
@@ -283,9 +279,14 @@ impl Place {
         Place { here, directory, name }
     }
 
-    /// Whether files can have the name.
-    pub(super) fn check_name(&self) -> Result<(), StartError> {
-        if is_name(&self.name) { Ok(()) } else { Err(StartError::Name { name: self.name.clone() }) }
+    /// Whether files can have the name, and the state the directories.
+    pub(super) fn check(&self) -> Result<(), StartError> {
+        if !is_name(&self.name) {
+            return Err(StartError::Name { name: self.name.clone() });
+        }
+        let resolved = self.directory.canonicalize().unwrap_or_default();
+        let no_text = [&self.here, &self.directory, &resolved].into_iter().find(|path| path.to_str().is_none());
+        no_text.map_or(Ok(()), |path| Err(StartError::NoText { path: path.clone() }))
     }
 }
 

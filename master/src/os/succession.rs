@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::process::parent_id;
 
 use nix::sys::signal::SigSet;
 
@@ -56,12 +57,16 @@ pub(super) struct Succession {
     look_at_memory_at: Option<Time>,
 }
 
-/// Whether this program could take over from a master that hands over what can be read here.
+/// Whether this program could take over from the master that has started it and hands over what can be read here. Returns what the program around the master wants to be known.
 ///
 /// # Errors
 /// [`HandoverError`]: it could not.
-pub fn can_take_over(from: impl io::Read) -> Result<(), HandoverError> {
-    handover::read::<State>(from).map(drop)
+pub fn can_take_over(from: impl io::Read) -> Result<String, HandoverError> {
+    let Received { handover, pid, .. } = handover::read::<State>(from)?;
+    if pid.is_some_and(|master| master != parent_id()) {
+        return Err(HandoverError::Wrapped);
+    }
+    Ok(handover.context)
 }
 
 impl Inheritance {
@@ -73,7 +78,7 @@ impl Inheritance {
         let Some(number) = std::env::var(HANDOVER).ok().and_then(|text| number_for(&text, std::process::id())) else { return Ok(None) };
         failpoint::reached(Place::AfterExec);
         let memory = File::open(format!("/proc/self/fd/{number}"))?;
-        let Received { handover, from, descriptors } = handover::read(memory)?;
+        let Received { handover, from, descriptors, .. } = handover::read(memory)?;
         let inherited = Inherited::claim(&descriptors)?;
         spawn::limit_was(handover.limit);
         Ok(Some(Inheritance { handover, inherited, from }))

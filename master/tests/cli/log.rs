@@ -75,6 +75,9 @@ fn sigusr1_opens_the_log_file_again_and_one_that_cannot_be_had_leaves_the_old_on
     master.signal(Signal::SIGUSR1);
     let told = wait_for(&folder.path().join("moved/m.log"), "Log file cannot be opened again, the old one stays in use");
     assert!(told.contains("make its directory first"), "{told}");
+    let upgrade = run(program(&folder, &["upgrade", "--name", "m"]));
+    assert_eq!(upgrade.code, Some(1));
+    assert!(upgrade.stderr.contains("Upgrade refused, nothing changes: ") && upgrade.stderr.contains("cannot open the log file"), "{upgrade:?}");
     master.signal(Signal::SIGTERM);
     let said = master.end();
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));

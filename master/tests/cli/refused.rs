@@ -1,7 +1,9 @@
 //! Starts that cannot work: each ends with exit code 1 and one line, which says what is wrong and what to do about it.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -278,6 +280,21 @@ fn a_file_that_holds_no_metrics_is_not_overwritten_by_them() {
     fs::write(folder.path().join("app.toml"), "worker = \"sleep\"\n").unwrap();
     assert_refused(start(&folder, &["--metrics", "file:app.toml", "sleep", "9"]), &["app.toml", "no page of metrics; move it away"]);
     assert_eq!(fs::read_to_string(folder.path().join("app.toml")).unwrap(), "worker = \"sleep\"\n");
+}
+
+/// Catches: a start that works, and a state that cannot be written down.
+#[test]
+fn a_directory_whose_name_is_no_text_is_refused_by_start_and_check() {
+    let folder = Folder::new("no-text");
+    let odd = folder.path().join(OsStr::from_bytes(b"bad\xff"));
+    fs::create_dir(&odd).unwrap();
+    std::os::unix::fs::symlink(&odd, folder.path().join("current")).unwrap();
+    for command in ["start", "check"] {
+        let mut within = program(&folder, &[command, "--name", "odd", "sleep", "9"]);
+        within.current_dir(&odd);
+        assert_refused(within, &["/bad\u{fffd} has a name that is no UTF-8", "--dir"]);
+        assert_refused(program(&folder, &[command, "--name", "odd", "--dir", "current", "sleep", "9"]), &["has a name that is no UTF-8"]);
+    }
 }
 
 #[test]

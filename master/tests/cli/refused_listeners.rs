@@ -83,7 +83,7 @@ time.sleep(1000)
 "#;
 
 #[test]
-fn where_workers_whose_state_cannot_be_read_have_the_address_the_line_says_so_and_how_to_end_them() {
+fn where_workers_of_a_dead_master_have_the_address_the_line_says_so_and_how_to_end_them() {
     let folder = Folder::new("left");
     fs::write(folder.path().join("worker.py"), WORKER).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -111,6 +111,12 @@ fn where_workers_whose_state_cannot_be_read_have_the_address_the_line_says_so_an
     let line = refused(&folder, &args);
     assert!(line.contains("web.state is no state of a master") && line.contains(&format!("; let them finish by `kill {worker}`")), "{line}");
     assert!(state.exists(), "another version may still read it");
+    // The state is in order, and the address is configured otherwise than before.
+    fs::write(&state, &text).unwrap();
+    let other_name = format!("api=127.0.0.1:{port}");
+    let line = refused(&folder, &["--name", "web", "-n", "1", "-l", &other_name, "python3", "worker.py"]);
+    let told = "have it and know it by another name or in another form; start with the listeners as they were, or let them finish by `kill ";
+    assert!(line.contains(told) && line.contains(&worker), "{line}");
 }
 
 /// A process that outlives its parent, but not the test.

@@ -217,6 +217,41 @@ fn a_dead_masters_listener_is_taken_over_once_and_is_what_the_configuration_says
     assert_eq!(registry.get(&key), None);
 }
 
+/// Catches: a listener that stays open although nobody accepts there, or is closed under those who do.
+#[test]
+fn a_listener_that_the_configuration_has_no_more_closes_with_its_last_holder() {
+    let mut dead = Registry::default();
+    let web = dead.configured(Some("web".into()), &tcp("127.0.0.1", 80), tcp("127.0.0.1", 80));
+    for worker in [1, 2] {
+        dead.resolve(worker, &Listen { name: Some("web".into()), ..Listen::default() });
+    }
+    let own = take(&mut dead, 1, &ask(tcp("127.0.0.1", 81)));
+    let successor = |configured| {
+        let mut registry = Registry::default();
+        assert!(registry.inherit(&web, &dead, configured) && registry.inherit(&own, &dead, false));
+        registry
+    };
+    let mut registry = successor(false);
+    registry.worker_gone(1);
+    assert!(registry.take_withdrawn().is_empty(), "worker 2 serves there");
+    // The next master has the same configuration.
+    let mut next = Registry::default();
+    next.inherit(&web, &registry, false);
+    next.worker_gone(2);
+    assert_eq!(next.take_withdrawn(), std::slice::from_ref(&web));
+    registry.closed(2, &web);
+    assert_eq!(registry.take_withdrawn(), std::slice::from_ref(&web));
+    assert_eq!(registry.iter().map(|(key, _)| key).collect::<Vec<_>>(), [&own], "what only workers wanted waits for two restarts");
+
+    let mut registry = successor(true);
+    [1, 2].into_iter().for_each(|worker| registry.worker_gone(worker));
+    assert!(registry.take_withdrawn().is_empty(), "it is configured");
+    let mut registry = successor(false);
+    take(&mut registry, 3, &ask(tcp("127.0.0.1", 80)));
+    [1, 2, 3].into_iter().for_each(|worker| registry.worker_gone(worker));
+    assert!(registry.take_withdrawn().is_empty(), "a worker has asked for it by its address: it is the workers' now");
+}
+
 /// Catches: a worker that is refused what it does not hold, or asked to give back what it has closed.
 #[test]
 fn what_a_worker_says_that_it_holds_is_what_it_holds() {

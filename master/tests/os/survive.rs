@@ -200,6 +200,29 @@ fn a_worker_that_keeps_what_its_replacement_needs_is_told_to_go_first() {
     assert_eq!(TcpListener::from(replacement.take_fd()).local_addr().unwrap(), address);
 }
 
+/// Catches: an address of the earlier configuration that stays open for good, where clients connect and nobody accepts.
+#[test]
+fn a_listener_that_is_configured_no_more_closes_when_its_last_holder_is_gone() {
+    let folder = Folder::new();
+    let mut master = Master::start(&folder, &WEB);
+    let pid = master.next_worker();
+    let (peer, listener) = holder(&master, pid);
+    master.next("Cluster ready");
+    let address = listener.local_addr().unwrap();
+    master.die_and_start_again(&folder, &["-n", "1", "--settle-time", "0s"]);
+    drop(peer);
+    let mut peer = resume(&master, pid, ResumeState::Running);
+    let seq = is_asked(&mut peer);
+    give_back(&mut peer, seq, &listener);
+    let _replacement = Peer::of_next_serving_worker(&mut master);
+    assert!(matches!(peer.hear(), Some(FromMaster::Disconnect(_))));
+    TcpStream::connect(address).expect("it serves as long as it lives");
+    drop((peer, listener));
+    signal_to(pid, Signal::SIGKILL);
+    assert_eq!(master.next("Listener closed: it is not configured any more, and no worker holds it")["listener"], "web");
+    assert!(TcpStream::connect(address).is_err());
+}
+
 #[test]
 fn a_state_that_cannot_be_written_is_told_and_stops_nothing() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Workers of an earlier master that nobody can take over, because what it wrote down of them cannot be read: they hold addresses that the next one wants.
+//! Workers of an earlier master that hold addresses which the next one wants, and cannot be had from them: what was written down of them cannot be read, or has these addresses otherwise.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,7 @@ const NAMED_MAX: usize = 32;
 
 impl ListenError {
     /// The same, with what to do where it is such workers that have `address`. They were given `control_socket`.
-    pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, unread: &StateError) -> ListenError {
+    pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, unread: Option<&StateError>) -> ListenError {
         if self.source.raw_os_error() != Some(Errno::EADDRINUSE as i32) {
             return self;
         }
@@ -26,11 +26,13 @@ impl ListenError {
         if workers.is_empty() {
             return self;
         }
-        let other_version = if matches!(unread, StateError::Version { .. }) { "start the version that wrote it, or " } else { "" };
-        let remedy = format!(
-            "; workers of an earlier master have it and cannot be taken over, because {unread}; {other_version}let them finish by `kill {}`, then start again",
-            workers.iter().take(NAMED_MAX).map(u32::to_string).collect::<Vec<_>>().join(" ")
-        );
+        let (why, instead) = match unread {
+            Some(unread @ StateError::Version { .. }) => (format!("cannot be taken over, because {unread}"), "start the version that wrote it, or "),
+            Some(unread) => (format!("cannot be taken over, because {unread}"), ""),
+            None => ("know it by another name or in another form".into(), "start with the listeners as they were, or "),
+        };
+        let pids = workers.iter().take(NAMED_MAX).map(u32::to_string).collect::<Vec<_>>().join(" ");
+        let remedy = format!("; workers of an earlier master have it and {why}; {instead}let them finish by `kill {pids}`, then start again");
         ListenError { remedy, ..self }
     }
 }
