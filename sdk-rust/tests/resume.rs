@@ -6,7 +6,7 @@ mod rig;
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dutch_master_protocol::message::{
     AppMessage, DisconnectReason, Drained, FromMaster, FromWorker, Listening, RequestRestart, ResumeState, ReturnListener, Welcome,
@@ -58,6 +58,11 @@ fn a_worker_that_has_answered_more_than_the_next_master_allows_asks_once_to_be_r
     master.succeed();
     // Each slot has a share of the limit, which depends on the size of the pool, and that may have changed.
     let (mut peer, _) = master.take_back(allows(3));
+    let deadline = Instant::now() + PATIENCE;
+    while worker.max_requests() != Some(3) {
+        assert!(Instant::now() < deadline, "the next master's limit is not heard");
+        std::thread::yield_now();
+    }
     (0..2).for_each(|_| worker.answered());
     worker.message("1").unwrap();
     assert!(matches!(peer.expect(), FromWorker::RequestRestart(RequestRestart { reason: Some(_) })));

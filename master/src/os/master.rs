@@ -101,9 +101,11 @@ impl Master {
         listeners.lend_no_rights(account.as_ref().is_some_and(Account::is_another_user));
         let ServiceManager { telling, sockets, is_to_keep } = manager;
         listeners.under_manager(sockets, is_to_keep && telling.is_wanted());
-        options.listen.iter().try_for_each(|spec| {
-            listeners.configure(spec).map_err(|error| error.with_those_left_behind(&spec.address, control_socket.path(), unread.as_ref()))
-        })?;
+        let is_known = unread.as_ref().map_or(Ok(left.is_some()), Err);
+        options
+            .listen
+            .iter()
+            .try_for_each(|spec| listeners.configure(spec).map_err(|error| error.with_those_left_behind(&spec.address, control_socket.path(), is_known)))?;
         if let Some(unread) = unread {
             warn!(reason = in_full(unread), "What a dead master left cannot be used");
         }

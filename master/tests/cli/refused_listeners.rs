@@ -117,6 +117,9 @@ fn where_workers_of_a_dead_master_have_the_address_the_line_says_so_and_how_to_e
     let line = refused(&folder, &["--name", "web", "-n", "1", "-l", &other_name, "python3", "worker.py"]);
     let told = "have it and know it by another name or in another form; start with the listeners as they were, or let them finish by `kill ";
     assert!(line.contains(told) && line.contains(&worker), "{line}");
+    fs::remove_file(&state).unwrap();
+    let line = refused(&folder, &args);
+    assert!(line.contains("because what was written down of them is gone; let them finish by `kill ") && line.contains(&worker), "{line}");
 }
 
 /// A process that outlives its parent, but not the test.

@@ -17,8 +17,8 @@ use super::ListenError;
 const NAMED_MAX: usize = 32;
 
 impl ListenError {
-    /// The same, with what to do where it is such workers that have `address`. They were given `control_socket`.
-    pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, unread: Option<&StateError>) -> ListenError {
+    /// The same, with what to do where it is such workers that have `address`. They were given `control_socket`; `is_known`: something is written down of them.
+    pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, is_known: Result<bool, &StateError>) -> ListenError {
         if self.source.raw_os_error() != Some(Errno::EADDRINUSE as i32) {
             return self;
         }
@@ -26,10 +26,11 @@ impl ListenError {
         if workers.is_empty() {
             return self;
         }
-        let (why, instead) = match unread {
-            Some(unread @ StateError::Version { .. }) => (format!("cannot be taken over, because {unread}"), "start the version that wrote it, or "),
-            Some(unread) => (format!("cannot be taken over, because {unread}"), ""),
-            None => ("know it by another name or in another form".into(), "start with the listeners as they were, or "),
+        let (why, instead) = match is_known {
+            Err(unread @ StateError::Version { .. }) => (format!("cannot be taken over, because {unread}"), "start the version that wrote it, or "),
+            Err(unread) => (format!("cannot be taken over, because {unread}"), ""),
+            Ok(false) => ("cannot be taken over, because what was written down of them is gone".into(), ""),
+            Ok(true) => ("know it by another name or in another form".into(), "start with the listeners as they were, or "),
         };
         let pids = workers.iter().take(NAMED_MAX).map(u32::to_string).collect::<Vec<_>>().join(" ");
         let remedy = format!("; workers of an earlier master have it and {why}; {instead}let them finish by `kill {pids}`, then start again");
