@@ -6,7 +6,7 @@ mod rig;
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dutch_master_protocol::message::{
     AppMessage, DisconnectReason, Drained, FromMaster, FromWorker, Listening, RequestRestart, ResumeState, ReturnListener, Welcome,
@@ -52,17 +52,14 @@ fn a_worker_that_has_answered_more_than_the_next_master_allows_asks_once_to_be_r
     let mut master = FakeMaster::new();
     let allows = |limit| Welcome { max_requests: Some(limit), ..welcome() };
     let (worker, peer) = master.connect(allows(9));
+    let told = events(&worker);
     worker.listening(None);
     (0..5).for_each(|_| worker.answered());
     master.die(peer);
     master.succeed();
     // Each slot has a share of the limit, which depends on the size of the pool, and that may have changed.
     let (mut peer, _) = master.take_back(allows(3));
-    let deadline = Instant::now() + PATIENCE;
-    while worker.max_requests() != Some(3) {
-        assert!(Instant::now() < deadline, "the next master's limit is not heard");
-        std::thread::yield_now();
-    }
+    while told.recv_timeout(PATIENCE).unwrap() != Event::Reconnected {}
     (0..2).for_each(|_| worker.answered());
     worker.message("1").unwrap();
     assert!(matches!(peer.expect(), FromWorker::RequestRestart(RequestRestart { reason: Some(_) })));

@@ -163,6 +163,8 @@ impl EventLoop {
                 // What stood beside it may be gone, too.
                 self.is_unwritten = true;
                 self.say_broken(made_again, path);
+                // What went before it was watched, nobody will tell.
+                self.check_control_socket();
             }
             Err(_) if self.control_upkeep.told => {}
             Err(error) => {
