@@ -316,6 +316,9 @@ impl Listeners {
     }
 }
 
+/// The end of a remedy where no more is known than who has the address.
+const ANOTHER_ADDRESS: &str = "or choose another address";
+
 impl ListenError {
     /// Of a configured one.
     pub(super) fn of(address: &Address, source: io::Error) -> ListenError {
@@ -328,8 +331,8 @@ impl ListenError {
         let remedy = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => match port_holder::find(address) {
                 Some(holder) if holder.ends_with(&format!("(pid {})", std::process::id())) => taken.into(),
-                Some(holder) => format!("; {holder} has it: stop that, or choose another address"),
-                None => "; stop what has it, or choose another address".into(),
+                Some(holder) => format!("; {holder} has it: stop that, {ANOTHER_ADDRESS}"),
+                None => format!("; stop what has it, {ANOTHER_ADDRESS}"),
             },
             Some(Errno::EACCES) if (1..FIRST_FREE_PORT).contains(&port) => "; ports below 1024 need root or CAP_NET_BIND_SERVICE".into(),
             Some(Errno::EADDRNOTAVAIL) => "; this machine does not have that address".into(),

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::super::port_holder;
 use super::super::session::session_of;
 use super::super::state::StateError;
-use super::ListenError;
+use super::{ANOTHER_ADDRESS, ListenError};
 
 /// How many of them are named: enough to end those of an ordinary pool by one command.
 const NAMED_MAX: usize = 32;
@@ -19,7 +19,9 @@ const NAMED_MAX: usize = 32;
 impl ListenError {
     /// The same, with what to do where it is such workers that have `address`. They were given `control_socket`; `is_known`: something is written down of them.
     pub(in super::super) fn with_those_left_behind(self, address: &Address, control_socket: &Path, is_known: Result<bool, &StateError>) -> ListenError {
-        if self.source.raw_os_error() != Some(Errno::EADDRINUSE as i32) {
+        // Where it is known what is in the way, the error says so already.
+        let is_explained = is_known.is_ok() && !self.remedy.ends_with(ANOTHER_ADDRESS);
+        if is_explained || self.source.raw_os_error() != Some(Errno::EADDRINUSE as i32) {
             return self;
         }
         let workers: BTreeSet<u32> = port_holder::pids(address).filter_map(|pid| worker(pid, control_socket)).collect();
