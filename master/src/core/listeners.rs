@@ -74,8 +74,7 @@ impl Registry {
     /// Adds a configured listener that was bound at `address`. Returns its key.
     pub fn configured(&mut self, name: Option<String>, asked_for: &Address, address: Address) -> Key {
         let key = self.key_for_configured(name.as_deref(), asked_for);
-        let entry = Entry { name, address, configured: true, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0, withdrawn: false };
-        self.entries.insert(key.clone(), entry);
+        self.entries.insert(key.clone(), Entry { name, configured: true, ..Entry::at(address) });
         key
     }
 
@@ -163,8 +162,7 @@ impl Registry {
 
     /// A listener that `worker` asked for was bound at `address` and is handed over.
     pub fn bound(&mut self, worker: WorkerId, key: Key, address: Address, data: Option<String>) {
-        let mut entry =
-            Entry { name: None, address, configured: false, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0, withdrawn: false };
+        let mut entry = Entry::at(address);
         entry.hand_over(worker, data);
         self.entries.insert(key, entry);
     }
@@ -226,6 +224,11 @@ impl Registry {
 }
 
 impl Entry {
+    /// One that nobody has asked for yet.
+    fn at(address: Address) -> Entry {
+        Entry { name: None, address, configured: false, data: None, asked: false, holders: BTreeSet::new(), unused_restarts: 0, withdrawn: false }
+    }
+
     fn hand_over(&mut self, worker: WorkerId, data: Option<String>) {
         if !self.asked {
             self.asked = true;

@@ -123,7 +123,9 @@ impl ControlSocket {
             // The kernel says who it is that connects; the group only keeps most others from trying.
             Some(account) => FileAccess { mode: Some(0o660), owner: None, group: Some(account.gid) },
         };
-        let (listener, file) = bind(&path, access)?;
+        // A master that was killed an instant ago may have let go of its lock and not yet of its socket.
+        let is_taken = |error: &ControlSocketError| matches!(error, ControlSocketError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+        let (listener, file) = lock::patiently(|| bind(&path, access), is_taken)?;
         if let Some(account) = workers {
             account.must("connect to the control socket", AccessFlags::W_OK, &path).inspect_err(|_| file.remove())?;
         }
@@ -156,23 +158,11 @@ fn lock_files(directory: &Path, name: &str, elsewhere: Option<&Path>) -> impl It
 }
 
 fn bind(path: &Path, access: FileAccess) -> Result<(OwnedFd, SocketFile), ControlSocketError> {
-    let attempt = || {
-        SocketFile::bind(path, |socket, path| {
-            access.set(path)?;
-            Ok(listen(socket, Backlog::MAXCONN)?)
-        })
-    };
-    let mut tries = 0;
-    loop {
-        match attempt() {
-            // A master that was killed an instant ago may have let go of its lock and not yet of its socket.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < lock::TRIES => {
-                tries += 1;
-                std::thread::sleep(lock::PAUSE);
-            }
-            bound => return bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source }),
-        }
-    }
+    let bound = SocketFile::bind(path, |socket, path| {
+        access.set(path)?;
+        Ok(listen(socket, Backlog::MAXCONN)?)
+    });
+    bound.map_err(|source| ControlSocketError::Bind { path: path.into(), source })
 }
 
 impl Drop for ControlSocket {

@@ -17,9 +17,9 @@ use super::descriptors::{Inherited, Kept};
 use super::regular_file;
 use super::remedy::remedy;
 
-/// A sweep of another master holds a dead master's lock for an instant: how often and how long a start waits for it.
-pub(super) const TRIES: u32 = 10;
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
+/// What a dead master had is held for an instant longer, by its own end or by another master's sweep: how often and how long a start waits for it.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Longest content of a lock file that is read: a pid and a path.
 const CONTENT_MAX: u64 = 4_200;
@@ -80,16 +80,7 @@ fn at(lock: &Path) -> String {
 impl Lock {
     /// Takes the lock and writes into it who holds it.
     pub(super) fn take(path: &Path, socket: &Path) -> Result<Lock, LockError> {
-        let mut tries = 0;
-        let mut lock = loop {
-            match Lock::try_take(path) {
-                Err(LockError::Held { .. }) if tries < TRIES => {
-                    tries += 1;
-                    std::thread::sleep(PAUSE);
-                }
-                outcome => break outcome?,
-            }
-        };
+        let mut lock = patiently(|| Lock::try_take(path), |error| matches!(error, LockError::Held { .. }))?;
         lock.write(&Holder { pid: std::process::id(), socket: socket.into() }).map_err(|source| LockError::Io { path: path.into(), source })?;
         Ok(lock)
     }
@@ -164,6 +155,17 @@ impl Lock {
         self.file.set_len(0)?;
         self.file.write_all(&content)
     }
+}
+
+/// For a start, which may block: tries again while `is_passing` says of an error that it may be over in an instant.
+pub(super) fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, is_passing: impl Fn(&E) -> bool) -> Result<T, E> {
+    for _ in 0..TRIES {
+        match attempt() {
+            Err(error) if is_passing(&error) => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    attempt()
 }
 
 impl Drop for Lock {
